@@ -1,0 +1,386 @@
+"""Reading and writing images: NIfTI, NRRD, MetaImage, and folders of DICOM slices.
+
+Files keep their data type. Spacing, origin and direction go between SimpleITK and `Geometry` unchanged to the last bit.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.annotation import require_whole_numbers
+from PromptSegLib.imaging.files import write_error
+from PromptSegLib.imaging.volume import Geometry, Volume
+
+SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
+
+_SERIES_NUMBER = "0020|0011"
+_SERIES_DESCRIPTION = "0008|103e"
+_POSITION = "0020|0032"
+
+# Slice positions may stray from even spacing by this part of it: scanners round the coordinates that they write.
+_POSITION_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Series:
+    """One DICOM series in a folder.
+
+    Attributes:
+        uid: its Series Instance UID.
+        number: its Series Number, as shown by a PACS; empty if it has none.
+        description: its Series Description; empty if it has none.
+        files: its slices, in order of position.
+    """
+
+    uid: str
+    number: str
+    description: str
+    files: tuple[str, ...]
+
+    def __str__(self) -> str:
+        slices = f"{len(self.files)} slice{'s' if len(self.files) != 1 else ''}"
+        return f"{self.number or '-'}: {slices}, {self.description or 'no description'}, id {self.uid or '-'}"
+
+
+def read_image(path: str | Path, series: str | None = None) -> Volume:
+    """Read an image in the data type of its file (of CT in DICOM: HU).
+
+    Args:
+        path: an image file, or a folder of DICOM slices. A 2-D image becomes one slice.
+        series: which series of the folder: its id, its number, or how its id ends.
+
+    Raises:
+        InputError: if it is missing, incomplete or no image; if it is not one three-dimensional scalar image; if a
+            voxel is NaN or infinite; if a folder holds several series and none is chosen.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check its name")
+    if path.is_dir():
+        image = _read_series(path, series)
+    elif series is not None:
+        raise InputError(f"{path} is a file, so no series can be chosen in it: give a folder of DICOM slices")
+    else:
+        image = _read_file(path)
+    volume = _to_volume(image)
+    array = volume.array
+    # NaN and infinity survive minimum and maximum, which need no mask of the image's size.
+    if array.dtype.kind == "f" and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+        raise InputError(f"{path} holds voxels that are not finite numbers (NaN or infinite): replace them first")
+    return volume
+
+
+def read_label_map(path: str | Path, series: str | None = None) -> Volume:
+    """Read a label map. Whole numbers that were stored as floats become integers; other types stay as they are.
+
+    Args:
+        path: as for `read_image`.
+        series: as for `read_image`.
+
+    Raises:
+        InputError: as `read_image` does, and if a voxel is not a whole number.
+    """
+    volume = read_image(path, series)
+    require_whole_numbers(volume.array, str(path))
+    if volume.array.dtype.kind == "f":
+        return volume.with_array(volume.array.astype(np.int32))
+    return volume
+
+
+def write_image(volume: Volume, path: str | Path) -> None:
+    """Write a volume, compressed, so that `path` holds either all of it or what it held before.
+
+    A .mhd file consists of two files, which are replaced one after the other.
+
+    Args:
+        volume: what to write; bool is stored as uint8 and float16 as float32.
+        path: a file with one of `SUFFIXES`.
+
+    Raises:
+        InputError: if the format is unknown, or the file cannot be written.
+    """
+    path = Path(path)
+    if not path.name.lower().endswith(SUFFIXES):
+        raise InputError(f"{path} cannot be written: give it one of the endings {', '.join(SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise InputError(f"{path} cannot be written, since its folder does not exist: make {path.parent} first")
+    if path.is_dir():
+        raise InputError(f"{path} cannot be written, since it is a folder: choose another name")
+    try:
+        # A folder, not a file: both files of a .mhd need their final names, since one refers to the other.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".promptseg-") as temporary:
+            _write_complete(volume, Path(temporary) / path.name, path)
+            header_last = sorted(Path(temporary).iterdir(), key=lambda file: file.name == path.name)
+            for file in header_last:
+                os.replace(file, path.parent / file.name)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def list_series(folder: str | Path) -> list[Series]:
+    """The DICOM series whose slices lie in a folder (not in folders inside it), by number.
+
+    Raises:
+        InputError: if there is no such folder, or none of its files is a DICOM image.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: give a folder of DICOM slices")
+    found = []
+    with _quiet():
+        for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)):
+            files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
+            header = sitk.ImageFileReader()
+            header.SetFileName(files[0])
+            try:
+                header.ReadImageInformation()
+            except RuntimeError:
+                # GDCM also lists DICOM objects that hold no image, such as reports and radiotherapy plans.
+                continue
+            found.append(Series(uid, _tag(header, _SERIES_NUMBER), _tag(header, _SERIES_DESCRIPTION), tuple(files)))
+    if not found:
+        raise InputError(f"{folder} holds no DICOM image: give the folder that the slices themselves are in")
+    return sorted(found, key=lambda item: (len(item.number), item.number, item.uid))
+
+
+def check_same_grid(image: Volume, labels: Volume, image_path: str | Path, labels_path: str | Path) -> None:
+    """Check that a label map lies on the grid of its image.
+
+    Args:
+        image: the image.
+        labels: the label map.
+        image_path: where the image is from, for the error message.
+        labels_path: where the label map is from, for the error message.
+
+    Raises:
+        InputError: if it does not; the message says what differs.
+    """
+    a, b = image.geometry, labels.geometry
+    if a.same_grid(b):
+        return
+    if a.shape != b.shape:
+        difference = f"its shape is {b.shape} instead of {a.shape}"
+    elif not np.allclose(a.spacing, b.spacing, rtol=1e-3):
+        difference = f"its spacing is {_numbers(b.spacing)} mm instead of {_numbers(a.spacing)} mm"
+    elif not np.allclose(a.direction, b.direction, atol=1e-3):
+        difference = f"its axes point along {_axes(b)} instead of {_axes(a)}"
+    else:
+        difference = f"its first voxel is at {_numbers(b.origin)} mm instead of {_numbers(a.origin)} mm"
+    raise InputError(
+        f"{labels_path} does not lie on the grid of {image_path}, since {difference}: resample it to the image"
+    )
+
+
+def _read_file(path: Path) -> sitk.Image:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    with _quiet():
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError as error:
+            raise _unreadable(path, error) from error
+        size = reader.GetSize()
+        if any(n != 1 for n in size[3:]):
+            raise InputError(f"{path} has {len(size)} dimensions of size {size}: give one three-dimensional image")
+        if reader.GetNumberOfComponents() != 1 or "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
+            raise InputError(f"{path} holds several numbers per voxel, such as colors: give an image in shades of gray")
+        if len(size) > 3:
+            reader.SetExtractSize([*size[:3], *(0 for _ in size[3:])])
+        if path.name.lower().endswith((".nii", ".nii.gz")) and not _nifti_is_complete(path, reader):
+            raise InputError(f"{path} is incomplete, since it ends before its last voxel: copy it again")
+        try:
+            image: sitk.Image = reader.Execute()
+        except RuntimeError as error:
+            raise _unreadable(path, error) from error
+    return image
+
+
+def _unreadable(path: Path, error: RuntimeError) -> InputError:
+    if "orthonormal" in str(error):
+        return InputError(f"{path} cannot be read, since its axes are not at right angles: resample it first")
+    if not os.access(path, os.R_OK):
+        return InputError(f"{path} cannot be read, since you may not: ask for the permission")
+    return InputError(f"{path} cannot be read as an image: it is damaged, or not in a format that PromptSeg knows")
+
+
+def _nifti_is_complete(path: Path, header: sitk.ImageFileReader) -> bool:
+    """Whether a NIfTI file holds all its voxels. SimpleITK reads zeros where it does not, and says nothing."""
+    voxels = int(np.prod(header.GetSize()))
+    needed = int(float(header.GetMetaData("vox_offset"))) + voxels * int(header.GetMetaData("bitpix")) // 8
+    with path.open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+        file.seek(-4, os.SEEK_END)
+        uncompressed_size = int.from_bytes(file.read(), "little")
+    if not compressed:
+        return path.stat().st_size >= needed
+    # A whole gzip file ends with its uncompressed size, which saves unpacking it twice.
+    if uncompressed_size == needed % 2**32:
+        return True
+    unpacked = 0
+    try:
+        with gzip.open(path) as stream:
+            while chunk := stream.read(1 << 20):
+                unpacked += len(chunk)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return False
+    return unpacked >= needed
+
+
+def _read_series(folder: Path, wanted: str | None) -> sitk.Image:
+    series = _choose_series(folder, list_series(folder), wanted)
+    name = f"{folder} (series {series.number or series.uid})"
+    if len(series.files) == 1:
+        return _read_file(Path(series.files[0]))
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(series.files)
+    reader.MetaDataDictionaryArrayUpdateOn()
+    with _quiet():
+        try:
+            image: sitk.Image = reader.Execute()
+        except RuntimeError as error:
+            raise InputError(
+                f"{name} cannot be read as one image: its slices are damaged, or differ in size"
+            ) from error
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"{name} holds several numbers per voxel, such as colors: give an image in shades of gray")
+    if image.GetDimension() != 3:
+        raise InputError(f"{name} has {image.GetDimension()} dimensions: give one three-dimensional image")
+    positions = [
+        reader.GetMetaData(index, _POSITION)
+        for index in range(len(series.files))
+        if reader.HasMetaDataKey(index, _POSITION)
+    ]
+    if len(positions) == len(series.files):
+        _check_positions(np.array([[float(x) for x in text.split("\\")] for text in positions]), image, name)
+    # GDCM gives float64 where the rescaling to real values has fractions, though the file holds 16 bits.
+    if image.GetPixelID() == sitk.sitkFloat64:
+        image = sitk.Cast(image, sitk.sitkFloat32)
+    return image
+
+
+def _choose_series(folder: Path, found: Sequence[Series], wanted: str | None) -> Series:
+    if wanted is None:
+        candidates = list(found)
+    else:
+        by_id = [item for item in found if item.uid == wanted]
+        by_number = [item for item in found if item.number == wanted]
+        candidates = by_id or by_number or [item for item in found if item.uid.endswith(wanted)]
+    if len(candidates) == 1:
+        return candidates[0]
+    listing = "".join(f"\n  {item}" for item in candidates or found)
+    if wanted is None:
+        problem = f"{folder} holds {len(found)} DICOM series"
+    elif candidates:
+        problem = f"{folder} holds {len(candidates)} DICOM series called {wanted}"
+    else:
+        problem = f"{folder} holds no DICOM series called {wanted}"
+    raise InputError(f"{problem}: choose one by its number or id with --series{listing}")
+
+
+def _check_positions(positions: np.ndarray, image: sitk.Image, name: str) -> None:
+    """Check that slices lie where the image's geometry says, which SimpleITK takes from the first and the last slice.
+
+    Args:
+        positions: (slices, 3), LPS mm of the first pixel of each slice.
+        image: the image that was made of them.
+        name: what to call it.
+
+    Raises:
+        InputError: if slices are missing, double, or shifted sideways by a tilted gantry.
+    """
+    spacing = image.GetSpacing()[2]
+    normal = np.array(image.GetDirection()).reshape(3, 3)[:, 2]
+    expected = positions[0] + np.arange(len(positions))[:, None] * spacing * normal
+    off = positions - expected
+    along = off @ normal
+    sideways = np.linalg.norm(off - along[:, None] * normal, axis=1)
+    gaps = np.abs(np.diff(positions @ normal))
+    tolerance = _POSITION_TOLERANCE * spacing
+    if np.abs(gaps - spacing).max() > max(tolerance, 1e-3):
+        raise InputError(
+            f"{name} has slices {gaps.min():.2f} to {gaps.max():.2f} mm apart, so some are missing or double:"
+            " export the series again, or resample it to even spacing"
+        )
+    if sideways.max() > max(tolerance, 1e-3) or np.abs(along).max() > spacing / 2:
+        raise InputError(f"{name} was taken with a tilted gantry, so its slices are shifted: resample it first")
+
+
+def _to_volume(image: sitk.Image) -> Volume:
+    array = sitk.GetArrayFromImage(image)
+    if image.GetDimension() == 2:
+        column, row = image.GetSpacing()
+        x, y = image.GetOrigin()
+        xx, xy, yx, yy = image.GetDirection()
+        direction = ((0.0, xy, xx), (0.0, yy, yx), (1.0, 0.0, 0.0))
+        return Volume(array[None], Geometry((1, *array.shape), (1.0, row, column), (x, y, 0.0), direction))
+    column, row, between = image.GetSpacing()
+    d = image.GetDirection()
+    # SimpleITK orders axes (column, row, slice), so each row of its matrix is reversed.
+    direction = ((d[2], d[1], d[0]), (d[5], d[4], d[3]), (d[8], d[7], d[6]))
+    return Volume(array, Geometry(array.shape, (between, row, column), image.GetOrigin(), direction))
+
+
+def _to_image(volume: Volume) -> sitk.Image:
+    array = volume.array
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    elif array.dtype == np.float16:
+        array = array.astype(np.float32)
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(volume.geometry.spacing[::-1])
+    image.SetOrigin(volume.geometry.origin)
+    image.SetDirection([cosine for row in volume.geometry.direction for cosine in row[::-1]])
+    return image
+
+
+def _write_complete(volume: Volume, temporary: Path, path: Path) -> None:
+    """Write to `temporary` and read it back, since SimpleITK does not always notice a full disk."""
+    image = _to_image(volume)
+    with _quiet():
+        try:
+            sitk.WriteImage(image, str(temporary), useCompression=True)
+            written = _read_file(temporary)
+            complete = np.array_equal(sitk.GetArrayViewFromImage(written), sitk.GetArrayViewFromImage(image))
+        except (RuntimeError, InputError):
+            complete = False
+    if complete:
+        return
+    if shutil.disk_usage(temporary.parent).free < volume.array.nbytes:
+        raise write_error(path, OSError(errno.ENOSPC, "no space left"))
+    raise InputError(f"{path} could not be written completely: check the disk, your quota and the data type")
+
+
+def _tag(header: sitk.ImageFileReader, key: str) -> str:
+    return str(header.GetMetaData(key)).strip() if header.HasMetaDataKey(key) else ""
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"
+
+
+def _axes(geometry: Geometry) -> str:
+    return " ".join(_numbers(axis) for axis in np.array(geometry.direction).T)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep ITK's warnings off the terminal: what matters in them becomes an `InputError`."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
