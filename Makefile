@@ -1,0 +1,31 @@
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.promptseg-installed
+PIP := $(VENV)/bin/python -m pip --quiet
+BENCHMARK_ARGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test lint benchmark
+
+demo: $(INSTALLED)
+	$(VENV)/bin/promptseg demo --out demo
+
+test: lint
+	$(VENV)/bin/python -m pytest -q
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+benchmark: $(INSTALLED)
+	$(VENV)/bin/python -m Testing.benchmarks $(BENCHMARK_ARGS)
+
+# torch goes first and alone, so that a CPU wheel offered by pip's own configuration is taken before
+# anything else can ask for the much larger default build.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt torch
+	$(PIP) install -c constraints.txt -e '.[test]'
+	@touch $@
