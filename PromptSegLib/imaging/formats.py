@@ -30,8 +30,12 @@ _SERIES_NUMBER = "0020|0011"
 _SERIES_DESCRIPTION = "0008|103e"
 _POSITION = "0020|0032"
 
-# Slice positions may stray from even spacing by this part of it: scanners round the coordinates that they write.
-_POSITION_TOLERANCE = 0.05
+# Gaps between slices may differ by this part of their mean: scanners round the coordinates that they write.
+_GAP_TOLERANCE = 0.1
+
+_NIFTI_HEADER_SIZES = (348, 540)
+_NIFTI_FLOATS = ("16", "64")
+_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,8 @@ def read_image(path: str | Path, series: str | None = None) -> Volume:
     else:
         image = _read_file(path)
     volume = _to_volume(image)
-    array = volume.array
-    # NaN and infinity survive minimum and maximum, which need no mask of the image's size.
-    if array.dtype.kind == "f" and not (np.isfinite(array.min()) and np.isfinite(array.max())):
-        raise InputError(f"{path} holds voxels that are not finite numbers (NaN or infinite): replace them first")
+    if volume.array.dtype.kind == "f" and not _is_finite(volume.array):
+        raise _not_finite(path)
     return volume
 
 
@@ -199,44 +201,72 @@ def _read_file(path: Path) -> sitk.Image:
             raise InputError(f"{path} holds several numbers per voxel, such as colors: give an image in shades of gray")
         if len(size) > 3:
             reader.SetExtractSize([*size[:3], *(0 for _ in size[3:])])
-        if path.name.lower().endswith((".nii", ".nii.gz")) and not _nifti_is_complete(path, reader):
-            raise InputError(f"{path} is incomplete, since it ends before its last voxel: copy it again")
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            _check_nifti(path, reader)
         try:
             image: sitk.Image = reader.Execute()
         except RuntimeError as error:
             raise _unreadable(path, error) from error
+    direction = np.array(image.GetDirection()).reshape(image.GetDimension(), -1)
+    if not np.allclose(direction.T @ direction, np.eye(len(direction)), atol=1e-3):
+        raise _not_orthogonal(path)
     return image
 
 
 def _unreadable(path: Path, error: RuntimeError) -> InputError:
     if "orthonormal" in str(error):
-        return InputError(f"{path} cannot be read, since its axes are not at right angles: resample it first")
+        return _not_orthogonal(path)
     if not os.access(path, os.R_OK):
         return InputError(f"{path} cannot be read, since you may not: ask for the permission")
     return InputError(f"{path} cannot be read as an image: it is damaged, or not in a format that PromptSeg knows")
 
 
-def _nifti_is_complete(path: Path, header: sitk.ImageFileReader) -> bool:
-    """Whether a NIfTI file holds all its voxels. SimpleITK reads zeros where it does not, and says nothing."""
-    voxels = int(np.prod(header.GetSize()))
-    needed = int(float(header.GetMetaData("vox_offset"))) + voxels * int(header.GetMetaData("bitpix")) // 8
+def _not_orthogonal(path: Path) -> InputError:
+    return InputError(f"{path} cannot be read, since its axes are not at right angles: resample it first")
+
+
+def _check_nifti(path: Path, header: sitk.ImageFileReader) -> None:
+    """Check what SimpleITK passes over in silence: it reads missing voxels, NaN and infinity as zeros.
+
+    Raises:
+        InputError: if the file ends before its last voxel, or a voxel is not finite.
+    """
+    offset = int(float(header.GetMetaData("vox_offset")))
+    bits = int(header.GetMetaData("bitpix"))
+    size = int(np.prod(header.GetSize())) * bits // 8
+    is_float = header.GetMetaData("datatype") in _NIFTI_FLOATS
     with path.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
         file.seek(-4, os.SEEK_END)
-        uncompressed_size = int.from_bytes(file.read(), "little")
-    if not compressed:
-        return path.stat().st_size >= needed
-    # A whole gzip file ends with its uncompressed size, which saves unpacking it twice.
-    if uncompressed_size == needed % 2**32:
-        return True
-    unpacked = 0
+        unpacked_size = int.from_bytes(file.read(), "little")
+    # A whole gzip file ends with its unpacked size, which saves unpacking it twice where only that is asked.
+    end = offset + size
+    whole = unpacked_size == end % 2**32 if compressed else path.stat().st_size >= end
+    if whole and not is_float:
+        return
     try:
-        with gzip.open(path) as stream:
-            while chunk := stream.read(1 << 20):
-                unpacked += len(chunk)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        return False
-    return unpacked >= needed
+        with gzip.open(path) if compressed else path.open("rb") as stream:
+            little_endian = int.from_bytes(stream.read(4), "little") in _NIFTI_HEADER_SIZES
+            dtype = np.dtype(f"{'<' if little_endian else '>'}f{bits // 8}") if is_float else np.dtype(np.uint8)
+            stream.read(offset - 4)
+            while size > 0:
+                chunk = stream.read(min(_CHUNK, size))
+                if len(chunk) < min(_CHUNK, size):
+                    raise EOFError
+                size -= len(chunk)
+                if is_float and not _is_finite(np.frombuffer(chunk, dtype)):
+                    raise _not_finite(path)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path} is incomplete, since it ends before its last voxel: copy it again") from error
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    # NaN and infinity survive minimum and maximum, which need no mask of the array's size.
+    return bool(np.isfinite(array.min()) and np.isfinite(array.max()))
+
+
+def _not_finite(path: Path) -> InputError:
+    return InputError(f"{path} holds voxels that are not finite numbers (NaN or infinite): replace them first")
 
 
 def _read_series(folder: Path, wanted: str | None) -> sitk.Image:
@@ -291,7 +321,7 @@ def _choose_series(folder: Path, found: Sequence[Series], wanted: str | None) ->
 
 
 def _check_positions(positions: np.ndarray, image: sitk.Image, name: str) -> None:
-    """Check that slices lie where the image's geometry says, which SimpleITK takes from the first and the last slice.
+    """Check that slices lie on a grid, which SimpleITK takes for granted from the first and the last of them.
 
     Args:
         positions: (slices, 3), LPS mm of the first pixel of each slice.
@@ -301,20 +331,17 @@ def _check_positions(positions: np.ndarray, image: sitk.Image, name: str) -> Non
     Raises:
         InputError: if slices are missing, double, or shifted sideways by a tilted gantry.
     """
-    spacing = image.GetSpacing()[2]
     normal = np.array(image.GetDirection()).reshape(3, 3)[:, 2]
-    expected = positions[0] + np.arange(len(positions))[:, None] * spacing * normal
-    off = positions - expected
-    along = off @ normal
-    sideways = np.linalg.norm(off - along[:, None] * normal, axis=1)
-    gaps = np.abs(np.diff(positions @ normal))
-    tolerance = _POSITION_TOLERANCE * spacing
-    if np.abs(gaps - spacing).max() > max(tolerance, 1e-3):
+    offsets = positions - positions[0]
+    along = offsets @ normal
+    gaps = np.abs(np.diff(along))
+    if np.ptp(gaps) > _GAP_TOLERANCE * gaps.mean() or gaps.mean() == 0:
         raise InputError(
             f"{name} has slices {gaps.min():.2f} to {gaps.max():.2f} mm apart, so some are missing or double:"
             " export the series again, or resample it to even spacing"
         )
-    if sideways.max() > max(tolerance, 1e-3) or np.abs(along).max() > spacing / 2:
+    sideways = np.linalg.norm(offsets - along[:, None] * normal, axis=1)
+    if sideways.max() > min(image.GetSpacing()[:2]) / 2:
         raise InputError(f"{name} was taken with a tilted gantry, so its slices are shifted: resample it first")
 
 
