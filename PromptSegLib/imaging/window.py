@@ -1,0 +1,66 @@
+"""From stored intensities (HU, or a magnetic resonance scan's arbitrary units) to the [-1, 1] that a backbone sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from PromptSegLib.errors import InputError
+
+SOFT_TISSUE_CENTER_HU = 40.0
+SOFT_TISSUE_WIDTH_HU = 150.0
+_SAMPLES = 200_000
+
+
+@dataclass(frozen=True)
+class Window:
+    """How intensities are mapped.
+
+    ``ct``: the mean of HU / 1000, clipped to [-1, 1], and tanh((HU - 40) / 150): lung and bone stay apart while fat,
+    muscle and glands, 100 HU in a range of 2000, get half of the scale.
+    ``percentile``: linear from ``lower`` to ``upper``, clipped, for scans without a physical unit.
+    """
+
+    kind: Literal["ct", "percentile"]
+    lower: float = -1000.0
+    upper: float = 1000.0
+
+    def apply(self, array: NDArray[Any]) -> NDArray[np.float32]:
+        """Array of intensities -> float32 in [-1, 1], same shape."""
+        values = array.astype(np.float32)
+        if self.kind == "percentile":
+            span = max(self.upper - self.lower, 1e-6)
+            return np.clip((values - self.lower) * (2 / span) - 1, -1, 1)
+        soft = np.tanh((values - SOFT_TISSUE_CENTER_HU) / SOFT_TISSUE_WIDTH_HU)
+        np.clip(values, -1000, 1000, out=values)
+        return np.float32(0.5) * (values / np.float32(1000) + soft)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "lower": self.lower, "upper": self.upper}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Window:
+        if data.get("kind") not in ("ct", "percentile"):
+            raise InputError(f"unknown intensity window {data.get('kind')!r}: this file is from a newer PromptSeg")
+        return cls(data["kind"], float(data["lower"]), float(data["upper"]))
+
+
+def window_for(array: NDArray[Any], kind: str | None = None) -> Window:
+    """The window for a scan: ``ct`` where the values can only be HU (air far below zero), else percentiles.
+
+    kind: what a token was trained with; percentiles are taken anew from each scan.
+    """
+    step = max(1, round((array.size / _SAMPLES) ** (1 / 3)))
+    values = array[::step, ::step, ::step].astype(np.float32)
+    if kind is None:
+        kind = "ct" if np.percentile(values, 1) < -200 else "percentile"
+    if kind == "ct":
+        return Window("ct")
+    inside = values[values > values.min()]
+    if inside.size == 0:
+        raise InputError("the image has the same value everywhere: there is nothing to segment in it")
+    lower, upper = np.percentile(inside, [0.5, 99.5])
+    return Window("percentile", float(lower), float(upper))

@@ -1,0 +1,125 @@
+"""From a folder of scans to a backbone file with its model card."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.files import write_bytes
+from PromptSegLib.learning.pretraining.objectives import (
+    BaseClasses,
+    Objective,
+    RegionObjective,
+    SegmentationObjective,
+)
+from PromptSegLib.learning.pretraining.samples import SPACING_RANGE_MM, SliceSampler
+from PromptSegLib.learning.pretraining.scans import ScanCache, find_scans
+from PromptSegLib.learning.pretraining.trainer import Pretrainer, Progress, Schedule
+from PromptSegLib.networks.punet import PUNet, find_preset
+from PromptSegLib.networks.weights import load_backbone, save_backbone
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to pre-train on and how.
+
+    classes: label number to name of each base class; empty without labels. active: base classes a step, per_class: labelled
+    samples of each; pairs: pairs of unlabelled views a step, 0 for the segmentation loss alone. Counts hold for patches
+    of 128 pixels; of larger ones there are fewer.
+    """
+
+    data: Path
+    name: str
+    classes: Mapping[int, str]
+    schedule: Schedule
+    preset: str = "paper-2d"
+    image_name: str = "ct.nii.gz"
+    labels_name: str | None = "oar.nii.gz"
+    active: int = 3
+    per_class: int = 2
+    pairs: int = 3
+
+
+def pretrain(
+    recipe: Recipe,
+    out: Path,
+    cache: Path,
+    card: Mapping[str, object],
+    report: Callable[[Progress], None] = lambda progress: None,
+    prepared: Callable[[int, int], None] = lambda number, total: None,
+) -> None:
+    """Train and write ``out`` and beside it the model card, ``out`` with the suffix ``.md``.
+
+    cache: folder for prepared scans; the checkpoint stands beside ``out`` until the file is written. card: what the
+    data cannot tell, such as its source, licenses and citation. prepared: called as scans are prepared.
+    """
+    if recipe.preset != "paper-2d":
+        raise InputError(f"pre-training on slices needs the preset paper-2d, not {recipe.preset}")
+    if not out.parent.is_dir():
+        raise InputError(f"the folder {out.parent} does not exist: create it or choose another place for {out.name}")
+    if not recipe.classes and not recipe.pairs:
+        raise InputError("nothing to learn from: name base classes with --classes, or let --pairs be at least 1")
+    pairs = find_scans(recipe.data, recipe.image_name, recipe.labels_name if recipe.classes else None)
+    sampler = SliceSampler(ScanCache(pairs, cache), list(recipe.classes))
+    for number in range(len(pairs)):
+        sampler.index(number)
+        prepared(number + 1, len(pairs))
+    missing = [name for position, name in enumerate(recipe.classes.values()) if position not in sampler.holding]
+    if missing:
+        raise InputError(f"no scan below {recipe.data} has the base class {', '.join(missing)}: check --classes")
+
+    torch.manual_seed(recipe.schedule.seed)
+    network = PUNet(find_preset(recipe.preset), recipe.name)
+    base = BaseClasses(network, list(recipe.classes.values()))
+    objectives: list[Objective] = []
+    if recipe.classes:
+        objectives.append(SegmentationObjective(sampler, base, recipe.active, recipe.per_class))
+    if recipe.pairs:
+        objectives.append(RegionObjective(sampler, recipe.pairs))
+    trainer = Pretrainer(network, base, objectives, recipe.schedule)
+    checkpoint = out.with_suffix(".checkpoint")
+    trainer.run(checkpoint, report)
+
+    description = {
+        **card,
+        "created": datetime.date.today().isoformat(),
+        "scans": len(pairs),
+        "base classes": list(recipe.classes.values()),
+        "objectives": [objective.name for objective in objectives],
+        "samples per step": {
+            "labelled": recipe.active * recipe.per_class if recipe.classes else 0,
+            "pairs": recipe.pairs,
+        },
+        "schedule": asdict(recipe.schedule),
+        "spacing range mm": SPACING_RANGE_MM,
+        "final losses": _last_mean(trainer.history),
+    }
+    save_backbone(network, out, description)
+    write_bytes(model_card(recipe.name, out, description).encode(), out.with_suffix(".md"))
+    checkpoint.unlink(missing_ok=True)
+
+
+def _last_mean(history: list[dict[str, float]], count: int = 100) -> dict[str, float]:
+    last = history[-count:]
+    return {key: round(sum(h[key] for h in last) / len(last), 4) for key in last[-1] if key != "step"}
+
+
+def model_card(name: str, path: Path, description: Mapping[str, object]) -> str:
+    """The model card as Markdown, with the file's SHA-256 and the fingerprint that class tokens are bound to."""
+    lines = [f"# {name}", ""]
+    for key, value in description.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        lines.append(f"- **{key}**: {text}")
+    lines += [
+        f"- **file**: `{path.name}`, SHA-256 `{hashlib.sha256(path.read_bytes()).hexdigest()}`",
+        f"- **fingerprint**: `{load_backbone(path).fingerprint()}`",
+        "",
+    ]
+    return "\n".join(lines)

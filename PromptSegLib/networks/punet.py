@@ -1,0 +1,232 @@
+"""PUNet, the prompt-able UNet of *Prompt Tuning for Parameter-efficient Medical Image Segmentation*, arXiv 2211.09233.
+
+A residual convolution halves the plane; five encoder and four decoder levels each join a convolution with a prompt-able
+shifted-window block. The result is an embedding per pixel that the similarity head compares with a class's tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from PromptSegLib.errors import InputError
+from PromptSegLib.networks.attention import BlockPrompt, ShiftedWindowBlock
+from PromptSegLib.networks.backbone import Features, Prompting, Prompts, fingerprint
+
+_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+_INTERPOLATION = {2: "bilinear", 3: "trilinear"}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes of a PUNet. patch: (rows, columns) or (rows, columns, slices), in pixels; window likewise."""
+
+    name: str
+    patch: tuple[int, ...]
+    window: tuple[int, ...]
+    channels: tuple[int, ...] = (32, 64, 128, 256, 384)
+    heads: int = 8
+    prompt_tokens: int = 16
+
+    @property
+    def dimensions(self) -> int:
+        return len(self.patch)
+
+    def kernel(self, level: int) -> tuple[int, ...]:
+        """Convolution kernel of a level: 3 in the plane, and across slices while the patch is 3 or more deep there."""
+        depth = self.patch[2] / 2**level if self.dimensions == 3 else None
+        return (3, 3) if depth is None else (3, 3, 3 if depth >= 3 else 1)
+
+    def stride(self, level: int) -> tuple[int, ...]:
+        """Stride into a level: 2 in the plane, and across slices while more than one is left there."""
+        plane = 1 if level == 0 else 2
+        if self.dimensions == 2:
+            return (plane, plane)
+        return (plane, plane, 2 if level and self.patch[2] / 2**level > 1 else 1)
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset("paper-2d", (224, 224), (8, 8)),
+        Preset("paper-3d-flat", (112, 112, 4), (6, 6, 2)),
+        Preset("paper-3d-aniso", (56, 56, 8), (4, 4, 4)),
+        Preset("paper-3d-large", (112, 112, 8), (6, 6, 4)),
+    )
+}
+
+
+def find_preset(name: str) -> Preset:
+    if name not in PRESETS:
+        raise InputError(f"there is no preset '{name}': choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def _padding(kernel: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(k // 2 for k in kernel)
+
+
+def _affine(norm: nn.modules.batchnorm._BatchNorm) -> tuple[Tensor, Tensor]:
+    """Scale and shift per channel that a batch norm in eval mode applies."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    return scale, norm.bias - norm.running_mean * scale
+
+
+class ConvNorm(nn.Module):
+    """Convolution, then batch norm; in eval mode the norm is folded into the weights."""
+
+    def __init__(self, dimensions: int, channels_in: int, channels_out: int, kernel: tuple[int, ...], stride: int):
+        super().__init__()
+        strides = (stride, stride, 1)[:dimensions]
+        self.conv = _CONV[dimensions](channels_in, channels_out, kernel, strides, _padding(kernel), bias=False)
+        self.norm = _NORM[dimensions](channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return cast(Tensor, self.norm(self.conv(x)))
+        scale, shift = _affine(self.norm)
+        weight = self.conv.weight * scale.reshape(-1, *(1,) * (x.dim() - 1))
+        return self.conv._conv_forward(x, weight, shift)
+
+
+class NormProjection(nn.Module):
+    """Batch norm, then a strided 1x1 convolution (the residual path); in eval mode the norm is folded in."""
+
+    def __init__(self, dimensions: int, channels_in: int, channels_out: int, stride: tuple[int, ...]):
+        super().__init__()
+        self.norm = _NORM[dimensions](channels_in)
+        self.conv = _CONV[dimensions](channels_in, channels_out, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return cast(Tensor, self.conv(self.norm(x)))
+        scale, shift = _affine(self.norm)
+        weight = self.conv.weight * scale.reshape(1, -1, *(1,) * (x.dim() - 2))
+        assert self.conv.bias is not None
+        bias = self.conv.bias + self.conv.weight.flatten(1) @ shift
+        return self.conv._conv_forward(x, weight, bias)
+
+
+class Stem(nn.Module):
+    """Residual convolution block that halves the plane: 1 -> channels."""
+
+    def __init__(self, preset: Preset):
+        super().__init__()
+        kernel, channels, dims = preset.kernel(0), preset.channels[0], preset.dimensions
+        self.first = ConvNorm(dims, 1, channels, kernel, 2)
+        self.second = ConvNorm(dims, channels, channels, kernel, 1)
+        self.residual = ConvNorm(dims, 1, channels, (1,) * dims, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(self.second(F.leaky_relu(self.first(x))) + self.residual(x))
+
+
+class EncoderLevel(nn.Module):
+    def __init__(self, preset: Preset, level: int):
+        super().__init__()
+        channels_in, channels_out = preset.channels[max(level - 1, 0)], preset.channels[level]
+        kernel, stride, dims = preset.kernel(level), preset.stride(level), preset.dimensions
+        self.norm = _NORM[dims](channels_in)
+        self.conv = _CONV[dims](channels_in, channels_out, kernel, stride, _padding(kernel))
+        self.block = ShiftedWindowBlock(channels_out, preset.heads, preset.window)
+        self.residual = NormProjection(dims, channels_in, channels_out, stride)
+
+    def forward(self, x: Tensor, prompt: BlockPrompt | None) -> Tensor:
+        y = self.conv(F.leaky_relu(self.norm(x)))
+        return cast(Tensor, self.block(y, prompt) + self.residual(x))
+
+
+class DecoderLevel(nn.Module):
+    def __init__(self, preset: Preset, level: int):
+        super().__init__()
+        below = len(preset.channels) - 1 - level
+        channels_in, channels_out = preset.channels[below], preset.channels[below - 1]
+        kernel, dims = preset.kernel(below), preset.dimensions
+        self.scale, self.mode = tuple(float(s) for s in preset.stride(below)), _INTERPOLATION[dims]
+        self.norm = _NORM[dims](channels_in + channels_out)
+        self.conv = _CONV[dims](channels_in + channels_out, channels_out, kernel, 1, _padding(kernel))
+        self.block = ShiftedWindowBlock(channels_out, preset.heads, preset.window)
+
+    def forward(self, x: Tensor, skip: Tensor, prompt: BlockPrompt | None) -> Tensor:
+        x = F.interpolate(x, scale_factor=self.scale, mode=self.mode, align_corners=False)
+        x = x[(..., *(slice(0, s) for s in skip.shape[2:]))]
+        return cast(Tensor, self.block(self.conv(F.leaky_relu(self.norm(torch.cat([x, skip], dim=1)))), prompt))
+
+
+class PUNet(nn.Module):
+    """See the module's docstring; implements ``PromptSegLib.networks.backbone.Backbone``."""
+
+    def __init__(self, preset: Preset, name: str = "untrained"):
+        super().__init__()
+        self.preset, self.name = preset, name
+        self.stem = Stem(preset)
+        self.encoder = nn.ModuleList(EncoderLevel(preset, level) for level in range(len(preset.channels)))
+        self.decoder = nn.ModuleList(DecoderLevel(preset, level) for level in range(len(preset.channels) - 1))
+        self.to(memory_format=_CHANNELS_LAST[preset.dimensions])
+
+    @property
+    def embedding_channels(self) -> int:
+        return self.preset.channels[0]
+
+    def prompted_blocks(self, variant: Prompting) -> list[tuple[str, int]]:
+        """(name, channels) of the blocks that have deep prompts; ``end`` has none: there, only the head is the class's."""
+        channels = self.preset.channels
+        encoder = [(f"encoder.{i}", c) for i, c in enumerate(channels)]
+        decoder = [(f"decoder.{i}", c) for i, c in enumerate(reversed(channels[:-1]))]
+        return {"start": encoder[:1], "end": [], "encoder": encoder, "decoder": decoder, "full": encoder + decoder}[
+            variant
+        ]
+
+    def prompt_shapes(self, variant: Prompting) -> dict[str, tuple[int, ...]]:
+        tokens, heads = self.preset.prompt_tokens, self.preset.heads
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name, channels in self.prompted_blocks(variant):
+            shapes[f"{name}.tokens"] = (2, tokens, channels)
+            shapes[f"{name}.scores"] = (2, tokens, heads)
+        return shapes
+
+    def encode(self, image: Tensor, prompts: Prompts | None = None, *, paired: bool = False) -> Features:
+        x = self.stem(image.contiguous(memory_format=_CHANNELS_LAST[self.preset.dimensions]))
+        features = Features((x,), tuple(image.shape[2:]), classes=_classes(prompts) if paired else 1)
+        maps: list[Tensor] = []
+        for number, level in enumerate(self.encoder):
+            prompt = _block_prompt(prompts, f"encoder.{number}")
+            features = features.spread(prompt)
+            (x,) = features.maps
+            x = level(x, prompt)
+            features = replace(features, maps=(x,))
+            maps.append(x)
+        return replace(features, maps=tuple(maps))
+
+    def decode(self, features: Features, prompts: Prompts | None = None) -> Tensor:
+        for number, level in enumerate(self.decoder):
+            prompt = _block_prompt(prompts, f"decoder.{number}")
+            features = features.spread(prompt)
+            *skips, skip, x = features.maps
+            features = replace(features, maps=(*skips, level(x, skip, prompt)))
+        return features.for_classes(_classes(prompts)).maps[0]
+
+    def fingerprint(self) -> str:
+        return fingerprint(self)
+
+
+def _classes(prompts: Prompts | None) -> int:
+    return 1 if not prompts else len(next(iter(prompts.values())))
+
+
+def _block_prompt(prompts: Prompts | None, block: str) -> BlockPrompt | None:
+    if prompts is None or f"{block}.tokens" not in prompts:
+        return None
+    return BlockPrompt(prompts[f"{block}.tokens"], prompts[f"{block}.scores"])
+
+
+def freeze(network: nn.Module) -> nn.Module:
+    """Eval mode and no gradients: neither a parameter nor a running statistic changes from here on."""
+    return network.eval().requires_grad_(False)
