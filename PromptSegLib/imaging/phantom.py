@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from scipy import ndimage
 
 from PromptSegLib.errors import InputError
-from PromptSegLib.imaging.phantom_canvas import WHOLE, Array, Box, Canvas
+from PromptSegLib.imaging.phantom_canvas import WHOLE, Array, Box, Canvas, vessel_tree, wander
 from PromptSegLib.imaging.volume import Geometry, Volume
 
 LABELS: dict[str, int] = {
@@ -96,9 +97,10 @@ def _draw_body(c: Canvas) -> None:
     front = rng.uniform(0.9, 1.5)
     fat_mm = fat * (0.75 + 0.25 * front * np.cos(angle)) + 4 + 1.5 * c.wobble
     muscle_mm = rng.uniform(11, 15) - 3.0 * np.exp(-((c.x / 9) ** 2)) * (c.y < 0) + 1.2 * c.wobble
-    outside = wall - muscle_mm - fat_mm
-    # A shallow furrow over the spine.
-    outside = outside + 7 * np.exp(-((c.x / 16) ** 2)) * (c.y > 0)
+    back = c.y > 0
+    # The muscles beside the spine, and the furrow between them.
+    muscle_mm += 10 * np.exp(-((c.x / 62) ** 4)) * back
+    outside = wall - muscle_mm - fat_mm + 6 * np.exp(-((c.x / 14) ** 2)) * back
     c.paint(LABELS["skin"], WHOLE, outside, 20.0, 15)
     c.paint(LABELS["subcutaneous fat"], WHOLE, outside + 2.2, -104.0, 5)
     # Fibrous strands.
@@ -116,7 +118,7 @@ def _draw_body(c: Canvas) -> None:
         columns = ((33, 92, 33, 22), (62, 80, 19, 15))
         for x, y, width, depth in columns:
             box, d = c.ellipsoid((side * x, y, 0), (width * lean, depth * lean, 600))
-            c.paint(LABELS["muscle"], box, d + c.ripple[box], 58.0, 12)
+            c.paint(LABELS["muscle"], box, np.maximum(d + c.ripple[box], outside[box] + 6), 58.0, 12)
         psoas = np.array([(side * (18 + 14 * t), 52 - 8 * t, 40 - 180 * t) for t in np.linspace(0, 1, 6)])
         box, d = c.tube(psoas, np.linspace(6, 24 * lean, 6), 8)
         c.paint(LABELS["muscle"], box, d + 1.2 * c.ripple[box], 60.0, 8)
@@ -125,7 +127,8 @@ def _draw_body(c: Canvas) -> None:
 def _dome(c: Canvas, box: Box) -> Array:
     """Height in mm of the diaphragm: low along the wall, above all behind, and a little lower on the left."""
     recess = (52 + 0.28 * c.y[box]) * np.exp(np.minimum(c.wall[box], 0) / 13)
-    return 92 - recess - 0.05 * c.x[box] + 3 * c.wobble[box]
+    height: Array = 92 - recess - 0.05 * c.x[box] + 3 * c.wobble[box]
+    return height
 
 
 def _draw_chest(c: Canvas) -> None:
@@ -141,18 +144,8 @@ def _draw_chest(c: Canvas) -> None:
         box, d = c.ellipsoid(center, (58 + grow, 44 + grow, 46 + grow))
         c.paint(label, box, np.maximum(d, c.wall[box] + 3), hu, 5)
     for offset, size in ((-20, 19), (18, 22)):
-        box, d = c.ellipsoid(center + (offset, 6, 0), (size, size * 1.2, 30))
+        box, d = c.ellipsoid(center + np.array((offset, 6, 0)), (size, size * 1.2, 30))
         c.paint(LABELS["heart"], box, d, 165.0, 5)
-
-
-def _wander(rng: np.random.Generator, start: Array, heading: Array, steps: int, step: float, turn: float) -> Array:
-    """A random curve (steps + 1, 3)."""
-    points = [np.asarray(start, np.float32)]
-    for _ in range(steps):
-        heading = heading + turn * rng.standard_normal(3)
-        heading = heading / np.linalg.norm(heading)
-        points.append(points[-1] + step * heading.astype(np.float32))
-    return np.array(points, np.float32)
 
 
 def _draw_gut(c: Canvas, label: int, box: Box, d: Array, content: float, wall_mm: float, gas_above: float) -> None:
@@ -174,16 +167,14 @@ def _draw_bowel(c: Canvas) -> None:
     for _ in range(16):
         root = c.vary((0, 15, -30), 8)
         heading = rng.normal((0, -0.6, -0.4), (0.9, 0.5, 0.7))
-        points = _wander(rng, root, heading, 5, 15, 0.35)
+        points = wander(rng, root, heading, 5, 15, 0.35)
         box, d = c.tube(points, np.linspace(2.4, 1.1, len(points)))
         c.paint(LABELS["mesenteric vessels"], box, np.maximum(d, c.wall[box] + 3), 135.0)
-    places = [
-        (x, y, z) for y in (-64, -40, -14) for z in (-125, -98, -71, -44, -17) for x in (-70, -42, -14, 14, 42, 70)
-    ]
+    places = list(product((-70, -42, -14, 14, 42, 70), (-64, -40, -14), (-125, -98, -71, -44, -17)))
     for i in rng.permutation(len(places)):
         if rng.random() < 0.12:
             continue
-        points = _wander(rng, c.vary(places[i], 8), rng.normal(0, 1, 3) * (1, 0.6, 0.5), 4, 11, 0.6)
+        points = wander(rng, c.vary(places[i], 8), rng.normal(0, 1, 3) * (1, 0.6, 0.5), 4, 11, 0.6)
         radius = rng.uniform(8, 13)
         box, d = c.tube(points, np.full(len(points), radius, np.float32), 8)
         gas = points[:, 1].min() - rng.uniform(-2, radius) if rng.random() < 0.25 else -500.0
@@ -206,25 +197,14 @@ def _draw_bowel(c: Canvas) -> None:
     c.paint(LABELS["gas"], box, np.maximum(d + 3.0, level), -940.0, 8)
 
 
-def _vessel_tree(rng: np.random.Generator, root: Array, heading: Array, radius: float, depth: int) -> Iterator[tuple]:
-    """Branches (points, radii) of a tree that forks `depth` times."""
-    points = _wander(rng, root, heading, 3, 5.0 + 1.8 * radius, 0.22)
-    end = 0.72 * radius
-    yield points, np.linspace(radius, end, len(points))
-    if depth:
-        ahead = points[-1] - points[-2]
-        for _ in range(2):
-            turn = rng.normal(0, 0.65, 3)
-            yield from _vessel_tree(rng, points[-1], ahead / np.linalg.norm(ahead) + turn, end, depth - 1)
-
-
 def _draw_upper_organs(c: Canvas) -> None:
     """Stomach, spleen, pancreas, liver with vessels, lesion and gallbladder."""
     rng = c.rng
     under = _dome(c, WHOLE)
 
     def inside(box: Box, d: Array, gap: float) -> Array:
-        return np.maximum(np.maximum(d, c.wall[box] + gap), c.z[box] - under[box] + gap)
+        clipped: Array = np.maximum(np.maximum(d, c.wall[box] + gap), c.z[box] - under[box] + gap)
+        return clipped
 
     size = rng.uniform(0.85, 1.2)
     body = np.array([c.vary(p, 4) for p in ((62, 10, 78), (66, -18, 52), (56, -42, 26), (28, -54, 8), (-2, -48, 4))])
@@ -232,9 +212,8 @@ def _draw_upper_organs(c: Canvas) -> None:
     _draw_gut(c, LABELS["stomach"], box, inside(box, d, 5), rng.uniform(5, 45), 4.0, rng.uniform(-62, -32))
 
     pancreas = [(-36, -2, -4), (-20, -8, 6), (2, -12, 14), (28, -4, 22), (56, 12, 32), (74, 24, 38)]
-    box, d = c.tube(
-        np.array([c.vary(p, 3) for p in pancreas]), np.array([13, 11, 8.5, 9, 9, 7]) * rng.uniform(0.85, 1.1)
-    )
+    radii = np.array([13, 11, 8.5, 9, 9, 7]) * rng.uniform(0.85, 1.1)
+    box, d = c.tube(np.array([c.vary(p, 3) for p in pancreas]), radii)
     c.paint(LABELS["pancreas"], box, d + 2.2 * c.ripple[box], 92.0, 12)
 
     size = rng.uniform(0.85, 1.25)
@@ -271,7 +250,7 @@ def _draw_liver(c: Canvas, inside: Callable[[Box, Array, float], Array]) -> None
         ((-12, 30, 82), (-1, -0.4, -0.6), 6.0),
     )
     for root, heading, radius in veins:
-        for points, radii in _vessel_tree(rng, c.vary(root, 3), np.array(heading), radius, 4):
+        for points, radii in vessel_tree(rng, c.vary(root, 3), np.array(heading), radius, 4):
             part, t = c.tube(points, radii, 2)
             c.paint(None, part, np.where(c.labels[part] == LABELS["liver"], t, 1e3), parenchyma + 62, 3)
 
@@ -327,7 +306,7 @@ def _draw_great_vessels(c: Canvas) -> None:
         c.paint(LABELS["muscle"], box, d, 60.0, 6)
         renal = np.array([(4, 26, 2), (side * 30, 30, -2), (side * 48, 38, -4)])
         for shift, size, hu in ((0, 3.0, 175.0), (-6, 4.5, 160.0)):
-            box, d = c.tube(renal + (0, shift, 0), np.full(3, size))
+            box, d = c.tube(renal + np.array((0, shift, 0)), np.full(3, size))
             c.paint(LABELS["mesenteric vessels"], box, d, hu, 3)
     for side in (-1, 1):
         path = np.stack([9 + 0.4 * wind + side * 24 * fork, 30 + 4 * fork, heights], 1)
@@ -335,14 +314,13 @@ def _draw_great_vessels(c: Canvas) -> None:
         c.paint(LABELS["aorta"], box, d, 182.0, 3)
         plaque = np.abs(d + 1.2) - 1.0 + 2.2 * (c.ripple[box] < 1.35)
         c.paint(None, box, plaque, 620.0, 60)
-        path = np.stack(
-            [-18 + 0.3 * wind + side * 20 * fork, 30 + 8 * fork - 0.06 * np.maximum(heights, 0), heights], 1
-        )
+        front = 30 + 8 * fork - 0.06 * np.maximum(heights, 0)
+        path = np.stack([-18 + 0.3 * wind + side * 20 * fork, front, heights], 1)
         box, d = c.tube(path, (rng.uniform(10, 12.5) + 0.03 * heights) * (1 - 0.3 * fork))
         c.paint(LABELS["vena cava"], box, d, 158.0, 5)
     mesenteric = np.array([(6, 22, 18), (6, 8, 6), (4, 0, -30), (-8, -4, -90)])
-    for shift, size, hu in (((0, 0, 0), 3.8, 178.0), ((-14, -3, 0), 5.5, 168.0)):
-        box, d = c.tube(mesenteric + np.array(shift), np.linspace(size, 2, 4))
+    for offset, size, hu in (((0, 0, 0), 3.8, 178.0), ((-14, -3, 0), 5.5, 168.0)):
+        box, d = c.tube(mesenteric + np.array(offset), np.linspace(size, 2, 4))
         c.paint(LABELS["mesenteric vessels"], box, d, hu, 3)
 
 
@@ -367,7 +345,7 @@ def _draw_spine(c: Canvas) -> None:
     arch = np.hypot(x, canal_y)
     bone = np.maximum(np.abs(arch - 12.5 * size) - 3.2, np.abs(u + 2) - 9)
     bone = np.minimum(bone, np.hypot(np.abs(x) - 17, canal_y - 7) - 7.5 + 1.5 * np.abs(c.ripple[box]))
-    spinous = np.maximum(np.maximum(np.abs(x) - 2.8, np.abs(canal_y - 26) - 15), np.abs(u + 4 + 0.2 * canal_y) - 8)
+    spinous = np.maximum(np.maximum(np.abs(x) - 2.8, np.abs(canal_y - 20) - 9), np.abs(u + 4 + 0.2 * canal_y) - 8)
     wings = np.maximum(np.abs(x) - 42, np.hypot(canal_y + 1 - 0.12 * np.abs(x), u) - 4.5 + 0.04 * np.abs(x))
     wings = np.maximum(wings, 14 - np.abs(x))
     bone = np.minimum(np.minimum(bone, spinous), wings)
@@ -413,6 +391,6 @@ def _draw_table(c: Canvas) -> None:
     below = y - y[rows[-1]] + (x / 42) ** 2
     width = np.abs(x) - 205
     outside = c.labels == 0
-    for depth, half, hu in ((5, 5, -870.0), (30, 20, -945.0), (10.5, 1.2, -30.0), (49, 1.2, -30.0)):
+    for depth, half, hu in ((5, 5, -870.0), (30, 20, -945.0), (10.5, 1.4, 90.0), (49, 1.4, 90.0)):
         slab = np.maximum(np.abs(below - depth) - half, width)
         c.paint(None, WHOLE, np.where(outside, slab, 1e3).astype(np.float32), hu, 6)

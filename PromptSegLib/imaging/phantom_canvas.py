@@ -8,7 +8,7 @@ inside, and is blended in over one voxel: that is the partial volume effect.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -88,12 +88,14 @@ class Canvas:
         u, v = np.abs(self.x) / CAVITY[0] + 1e-3, np.abs(self.y) / CAVITY[1] + 1e-3
         rho = (u**p + v**p) ** (1 / p)
         slope = np.hypot((u / rho) ** (p - 1) / CAVITY[0], (v / rho) ** (p - 1) / CAVITY[1])
-        return (rho - 1) / slope
+        distance: Array = (rho - 1) / slope
+        return distance
 
-    def vary(self, place: Sequence[float], by: float) -> Array:
+    def vary(self, place: Sequence[float] | Array, by: float) -> Array:
         """A point (x, y, z) moved at random by about `by` mm in each direction."""
         shift = self.rng.normal(0, by, 3).clip(-2 * by, 2 * by)
-        return (np.asarray(place) + shift).astype(np.float32)
+        moved: Array = (np.asarray(place) + shift).astype(np.float32)
+        return moved
 
     def box(self, low: Array, high: Array) -> Box:
         """The part of the grid in which a structure between two corners (x, y, z) in mm can lie."""
@@ -119,7 +121,7 @@ class Canvas:
             The box, and the distance in mm on it.
         """
         if box is None:
-            reach = np.asarray(radii) + (abs(lean) * radii[2] + 14, 14, 14)
+            reach = np.asarray(radii) + np.array((abs(lean) * radii[2] + 14, 14, 14))
             box = self.box(np.asarray(center) - reach, np.asarray(center) + reach)
         z = self.z[box] - center[2]
         unit = (
@@ -181,4 +183,29 @@ class Canvas:
         # Fewer photons get through the middle of a body.
         sigma = 9 * np.exp(np.clip(-self.wall, -40, 60) / 130)
         noise *= sigma / (noise.std() + 1e-6)
-        return np.clip(np.rint(blurred + noise), -1024, 3071).astype(np.int16)
+        scanned: Array = np.clip(np.rint(blurred + noise), -1024, 3071).astype(np.int16)
+        return scanned
+
+
+def wander(rng: np.random.Generator, start: Array, heading: Array, steps: int, step: float, turn: float) -> Array:
+    """A random curve (steps + 1, 3) of (x, y, z) in mm, with a joint every `step` mm."""
+    points = [np.asarray(start, np.float32)]
+    for _ in range(steps):
+        heading = heading + turn * rng.standard_normal(3)
+        heading = heading / np.linalg.norm(heading)
+        points.append(points[-1] + step * heading.astype(np.float32))
+    return np.array(points, np.float32)
+
+
+def vessel_tree(
+    rng: np.random.Generator, root: Array, heading: Array, radius: float, depth: int
+) -> Iterator[tuple[Array, Array]]:
+    """Branches (points, radii) of a tree that forks `depth` times."""
+    points = wander(rng, root, heading, 3, 5.0 + 1.8 * radius, 0.22)
+    end = 0.72 * radius
+    yield points, np.linspace(radius, end, len(points))
+    if depth:
+        ahead = points[-1] - points[-2]
+        for _ in range(2):
+            turn = rng.normal(0, 0.65, 3)
+            yield from vessel_tree(rng, points[-1], ahead / np.linalg.norm(ahead) + turn, end, depth - 1)
