@@ -54,7 +54,9 @@ class WindowPlan:
     groups: tuple[tuple[int, Tensor | None], ...]
 
 
+# Kept for later calls: were it made in inference mode, tuning could not use it.
 @lru_cache(maxsize=256)
+@torch.inference_mode(False)
 def window_plan(
     size: tuple[int, ...], window: tuple[int, ...], shifted: bool, classes: int, repeats: int, device: torch.device
 ) -> WindowPlan:
@@ -147,7 +149,8 @@ class _BiasedAttention(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, bias = ctx.saved_tensors
         scale = query.shape[-1] ** -0.5
-        needs_input = ctx.needs_input_grad[0]
+        # In the first layer that a prompt steers, only the prompt's keys and values need a gradient, not the queries.
+        needs_input = any(ctx.needs_input_grad[:3])
         d_query, d_key, d_value = (torch.empty_like(t) if needs_input else None for t in (query, key, value))
         gradient = gradient.contiguous()
         d_bias = torch.zeros_like(bias)
@@ -210,7 +213,7 @@ class RelativePositionBias(nn.Module):
         assert total is not None
         length = prod(axes)
         bias = (total / (3 * POSITION_CHANNELS**0.5)).reshape(len(total), length, length)
-        if not trainable:
+        if not trainable and not bias.is_inference():
             self._cache[window] = (version, bias.detach())
         return bias
 
