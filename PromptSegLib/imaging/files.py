@@ -16,8 +16,8 @@ from PromptSegLib.errors import InputError
 def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its name when the block ends well and vanishes when it does not.
 
-    suffix: what the temporary name must end with, where a writer chooses its format by it. InputError when the folder is
-    missing, cannot be written to, or the disk is full.
+    suffix: what the temporary name must end with, where a writer chooses its format by it. InputError when the folder
+    is missing, cannot be written to, or the disk is full.
     """
     path = Path(path)
     if not path.parent.is_dir():

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import require_whole_numbers

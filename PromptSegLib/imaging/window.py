@@ -33,10 +33,12 @@ class Window:
         values = array.astype(np.float32)
         if self.kind == "percentile":
             span = max(self.upper - self.lower, 1e-6)
-            return np.clip((values - self.lower) * (2 / span) - 1, -1, 1)
+            scaled: NDArray[np.float32] = np.clip((values - self.lower) * np.float32(2 / span) - 1, -1, 1)
+            return scaled
         soft = np.tanh((values - SOFT_TISSUE_CENTER_HU) / SOFT_TISSUE_WIDTH_HU)
         np.clip(values, -1000, 1000, out=values)
-        return np.float32(0.5) * (values / np.float32(1000) + soft)
+        result: NDArray[np.float32] = np.float32(0.5) * (values / np.float32(1000) + soft)
+        return result
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "lower": self.lower, "upper": self.upper}

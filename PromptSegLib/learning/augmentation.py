@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import torch
 from monai.transforms import (
@@ -42,4 +40,4 @@ def augment(transform: Compose, images: Tensor, seed: int) -> Tensor:
     """Images (B, 1, rows, columns), each changed on its own; the same seed gives the same change."""
     transform.set_random_state(seed=seed & 0x7FFFFFFF)
     changed = [torch.as_tensor(np.asarray(transform(image))) for image in images]
-    return cast(Tensor, torch.stack(changed).float().clamp(-1.5, 1.5))
+    return torch.stack(changed).float().clamp(-1.5, 1.5)

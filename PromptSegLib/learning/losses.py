@@ -12,7 +12,8 @@ FOCAL_GAMMA = 2.0
 def known_dice_focal(logits: Tensor, target: Tensor, known: Tensor, smooth: float = 1.0) -> Tensor:
     """Soft Dice loss plus focal loss (gamma 2) over known pixels only; mean over the images that know any.
 
-    Unlike MONAI's DiceFocalLoss, pixels outside ``known`` take no part in either sum: what is not known is not background.
+    Unlike in MONAI's DiceFocalLoss, pixels outside ``known`` take no part in either sum: what is not known is not
+    background.
 
     logits, target in [0, 1], known in {0, 1}: (B, *spatial). The focal term is averaged over the known pixels.
     """

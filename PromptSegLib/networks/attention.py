@@ -215,7 +215,7 @@ class RelativePositionBias(nn.Module):
         bias = (total / (3 * POSITION_CHANNELS**0.5)).reshape(len(total), length, length)
         if not trainable and not bias.is_inference():
             self._cache[window] = (version, bias.detach())
-        return bias
+        return cast(Tensor, bias)
 
 
 class PromptAttentionLayer(nn.Module):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from PromptSegLib.networks.attention import BlockPrompt
 
-Prompting = Literal["start", "end", "encoder", "decoder", "full"]
-PROMPTING_VARIANTS: tuple[str, ...] = get_args(Prompting)
+PROMPTING_VARIANTS = ("start", "end", "encoder", "decoder", "full")
+"""Which blocks have deep prompts; the head has tokens in all variants."""
 
 Prompts = Mapping[str, Tensor]
 """A class's trained numbers by name, or several classes' stacked on a leading axis N."""
@@ -64,10 +64,16 @@ class Backbone(Protocol):
     name: str
 
     @property
+    def preset_name(self) -> str: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
     def embedding_channels(self) -> int: ...
 
-    def prompt_shapes(self, variant: Prompting) -> dict[str, tuple[int, ...]]:
-        """Shape of each deep prompt of one class, by name."""
+    def prompt_shapes(self, variant: str) -> dict[str, tuple[int, ...]]:
+        """Shape of each deep prompt of one class, by name; InputError for an unknown variant."""
         ...
 
     def encode(self, image: Tensor, prompts: Prompts | None = None, *, paired: bool = False) -> Features:
@@ -76,6 +82,11 @@ class Backbone(Protocol):
 
     def decode(self, features: Features, prompts: Prompts | None = None) -> Tensor:
         """Features -> embedding (N * R, embedding_channels, *spatial), spatial of the finest map."""
+        ...
+
+    def prompt_inputs(self, image: Tensor) -> dict[str, list[Tensor]]:
+        """What the attention layers of each block see of an image (1, 1, *spatial) without prompts: per layer a map
+        (1, *spatial of the block, C)."""
         ...
 
     def fingerprint(self) -> str:

@@ -7,7 +7,7 @@ shifted-window block. The result is an embedding per pixel that the similarity h
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.networks.attention import BlockPrompt, ShiftedWindowBlock
-from PromptSegLib.networks.backbone import Features, Prompting, Prompts, fingerprint
+from PromptSegLib.networks.backbone import PROMPTING_VARIANTS, Features, Prompts, fingerprint
 
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
+_NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 _INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
@@ -93,7 +93,7 @@ class ConvNorm(nn.Module):
             return cast(Tensor, self.norm(self.conv(x)))
         scale, shift = _affine(self.norm)
         weight = self.conv.weight * scale.reshape(-1, *(1,) * (x.dim() - 1))
-        return self.conv._conv_forward(x, weight, shift)
+        return cast(Tensor, self.conv._conv_forward(x, weight, shift))
 
 
 class NormProjection(nn.Module):
@@ -111,7 +111,7 @@ class NormProjection(nn.Module):
         weight = self.conv.weight * scale.reshape(1, -1, *(1,) * (x.dim() - 2))
         assert self.conv.bias is not None
         bias = self.conv.bias + self.conv.weight.flatten(1) @ shift
-        return self.conv._conv_forward(x, weight, bias)
+        return cast(Tensor, self.conv._conv_forward(x, weight, bias))
 
 
 class Stem(nn.Module):
@@ -156,7 +156,8 @@ class DecoderLevel(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor, prompt: BlockPrompt | None) -> Tensor:
         x = F.interpolate(x, scale_factor=self.scale, mode=self.mode, align_corners=False)
-        x = x[(..., *(slice(0, s) for s in skip.shape[2:]))]
+        for axis, length in enumerate(skip.shape[2:], start=2):
+            x = x.narrow(axis, 0, length)
         return cast(Tensor, self.block(self.conv(F.leaky_relu(self.norm(torch.cat([x, skip], dim=1)))), prompt))
 
 
@@ -169,14 +170,26 @@ class PUNet(nn.Module):
         self.stem = Stem(preset)
         self.encoder = nn.ModuleList(EncoderLevel(preset, level) for level in range(len(preset.channels)))
         self.decoder = nn.ModuleList(DecoderLevel(preset, level) for level in range(len(preset.channels) - 1))
-        self.to(memory_format=_CHANNELS_LAST[preset.dimensions])
+        for parameter in self.parameters():
+            if parameter.dim() == preset.dimensions + 2:
+                parameter.data = parameter.data.contiguous(memory_format=_CHANNELS_LAST[preset.dimensions])
+
+    @property
+    def preset_name(self) -> str:
+        return self.preset.name
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
 
     @property
     def embedding_channels(self) -> int:
         return self.preset.channels[0]
 
-    def prompted_blocks(self, variant: Prompting) -> list[tuple[str, int]]:
-        """(name, channels) of the blocks that have deep prompts; ``end`` has none: there, only the head is the class's."""
+    def prompted_blocks(self, variant: str) -> list[tuple[str, int]]:
+        """(name, channels) of the blocks with deep prompts; ``end`` has none, there only the head is the class's."""
+        if variant not in PROMPTING_VARIANTS:
+            raise InputError(f"there is no prompting '{variant}': choose one of {', '.join(PROMPTING_VARIANTS)}")
         channels = self.preset.channels
         encoder = [(f"encoder.{i}", c) for i, c in enumerate(channels)]
         decoder = [(f"decoder.{i}", c) for i, c in enumerate(reversed(channels[:-1]))]
@@ -184,7 +197,7 @@ class PUNet(nn.Module):
             variant
         ]
 
-    def prompt_shapes(self, variant: Prompting) -> dict[str, tuple[int, ...]]:
+    def prompt_shapes(self, variant: str) -> dict[str, tuple[int, ...]]:
         tokens, heads = self.preset.prompt_tokens, self.preset.heads
         shapes: dict[str, tuple[int, ...]] = {}
         for name, channels in self.prompted_blocks(variant):
@@ -212,6 +225,25 @@ class PUNet(nn.Module):
             *skips, skip, x = features.maps
             features = replace(features, maps=(*skips, level(x, skip, prompt)))
         return features.for_classes(_classes(prompts)).maps[0]
+
+    @torch.no_grad()
+    def prompt_inputs(self, image: Tensor) -> dict[str, list[Tensor]]:
+        inputs: dict[str, list[Tensor]] = {name: [] for name, _ in self.prompted_blocks("full")}
+
+        def keep(name: str, arguments: tuple[Tensor, ...]) -> None:
+            inputs[name].append(arguments[0])
+
+        handles = [
+            layer.register_forward_pre_hook(lambda _, arguments, name=name: keep(name, arguments))
+            for name in inputs
+            for layer in self.get_submodule(f"{name}.block.layers").children()
+        ]
+        try:
+            self.decode(self.encode(image))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return inputs
 
     def fingerprint(self) -> str:
         return fingerprint(self)

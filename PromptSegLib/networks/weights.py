@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,10 @@ FORMAT = "promptseg-backbone"
 FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
 DEFAULT_BACKBONE = "punet-headneck-1"
-SHIPPED_FOLDER = Path(__file__).resolve().parents[2] / "Resources" / "Backbones"
+SHIPPED_FOLDERS = (
+    Path(__file__).resolve().parents[2] / "Resources" / "Backbones",
+    Path(sys.prefix) / "share" / "promptseg" / "Backbones",
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def read_info(path: Path) -> BackboneInfo:
         raise InputError(f"{path} is not a PromptSeg backbone: choose a file written by 'promptseg pretrain'")
     if metadata.get("version") != str(FORMAT_VERSION):
         raise InputError(
-            f"{path} has backbone format {metadata.get('version')}, this PromptSeg reads {FORMAT_VERSION}: update PromptSeg"
+            f"{path} has backbone format {metadata.get('version')}, not {FORMAT_VERSION}: update PromptSeg"
         )
     return BackboneInfo(metadata["name"], metadata["preset"], json.loads(metadata["card"]), Path(path))
 
@@ -82,9 +86,9 @@ def load_backbone(path: Path, device: torch.device | str = "cpu") -> PUNet:
 
 
 def backbone_folders() -> list[Path]:
-    """Where backbones are looked for: the folder named by PROMPTSEG_BACKBONES, then the shipped one."""
+    """Where backbones are looked for: the folder named by PROMPTSEG_BACKBONES, then where they are shipped."""
     named = os.environ.get("PROMPTSEG_BACKBONES")
-    return ([Path(named)] if named else []) + [SHIPPED_FOLDER]
+    return ([Path(named)] if named else []) + list(SHIPPED_FOLDERS)
 
 
 def list_backbones() -> list[BackboneInfo]:

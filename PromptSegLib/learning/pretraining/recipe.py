@@ -30,9 +30,9 @@ from PromptSegLib.networks.weights import load_backbone, save_backbone
 class Recipe:
     """What to pre-train on and how.
 
-    classes: label number to name of each base class; empty without labels. active: base classes a step, per_class: labelled
-    samples of each; pairs: pairs of unlabelled views a step, 0 for the segmentation loss alone. Counts hold for patches
-    of 128 pixels; of larger ones there are fewer.
+    classes: label number to name of each base class; empty without labels. active: base classes a step, per_class:
+    labelled samples of each; pairs: pairs of unlabelled views a step, 0 for the segmentation loss alone. Counts hold
+    for patches of 128 pixels; of larger ones there are fewer.
     """
 
     data: Path

@@ -24,7 +24,7 @@ ORGAN_SHARE = 0.75
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """image: (N * R, 1, P, P) in [-1, 1]; target: (N * R, P, P) in [0, 1]; classes: the N active classes, class-major."""
+    """Class-major. image: (N * R, 1, P, P) in [-1, 1]; target: (N * R, P, P) in [0, 1]; classes: the N active ones."""
 
     image: Tensor
     target: Tensor
@@ -49,7 +49,7 @@ class _View:
 
 
 class SliceSampler:
-    """Draws batches from prepared scans; ``labels`` are the base classes' label numbers, in the order of the classes."""
+    """Draws batches from prepared scans. labels: the base classes' numbers in the label maps, in their order."""
 
     def __init__(self, scans: ScanCache, labels: list[int]):
         self.scans, self.labels = scans, labels
@@ -63,7 +63,7 @@ class SliceSampler:
                 self.holding.setdefault(position, []).append(number)
 
     def labelled(self, rng: np.random.Generator, count: int, per_class: int, patch: int) -> LabelledBatch:
-        """``per_class`` samples of each of ``count`` random base classes, class-major, that one class active in each."""
+        """``per_class`` samples of each of ``count`` random base classes, the one class that is active in them."""
         images, targets = [], []
         classes = rng.choice(sorted(self.holding), count, replace=count > len(self.holding))
         for position in np.repeat(classes, per_class):
@@ -112,7 +112,7 @@ def _random_view(
     if spacing is None:
         spacing = float(np.exp(rng.uniform(*np.log(SPACING_RANGE_MM))))
     angle = np.radians(rng.uniform(-MAX_ROTATION_DEGREES, MAX_ROTATION_DEGREES))
-    number, row, column = stack.locate(tuple(int(i) for i in voxel))
+    number, row, column = stack.locate((int(voxel[0]), int(voxel[1]), int(voxel[2])))
     _, rows, columns = stack.shape
     _, row_mm, column_mm = stack.spacing
     half = (patch - 1) / 2

@@ -79,10 +79,8 @@ class ScanCache:
         arrays = {path.stem: np.load(path, mmap_mode="r") for path in target.glob("*.npy")}
         organs = {int(n.removeprefix("organ")): np.asarray(a) for n, a in arrays.items() if n.startswith("organ")}
         regions = tuple(arrays[f"regions{i}"] for i in range(len(REGION_SIZES_MM)))
-        grid = np.asarray(arrays["geometry"])
-        geometry = Geometry(
-            shape=arrays["image"].shape, spacing=tuple(grid[0]), direction=tuple(tuple(row) for row in grid[1:4])
-        )
+        grid = arrays["geometry"].astype(float).tolist()
+        geometry = Geometry(arrays["image"].shape, spacing=grid[0], direction=grid[1:])
         return Scan(
             f"{image_path.parent.name}",
             geometry,

@@ -20,7 +20,7 @@ from PromptSegLib.learning.pretraining.objectives import BaseClasses, Objective
 from PromptSegLib.networks.punet import PUNet
 
 PATCHES = (96, 128, 128, 160, 224)
-"""Patch edges in pixels, drawn per step: inference sees whole slices, so the deepest windows must know more than 128."""
+"""Patch edges in pixels, drawn per step: inference sees whole slices, so deep windows must know more than 128."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,14 @@ class Pretrainer:
         self.step += 1
         return losses
 
+    def _rates(self) -> dict[str, object]:
+        """Where the one-cycle schedule stands, as JSON can hold it."""
+        plain = (bool, int, float, str, list, type(None))
+        return {
+            "schedule": {key: value for key, value in self.rates.state_dict().items() if isinstance(value, plain)},
+            "groups": [{"lr": g["lr"], "betas": list(g["betas"])} for g in self.optimizer.param_groups],
+        }
+
     def _named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         return [
             *((f"network.{n}", p) for n, p in self.network.named_parameters()),
@@ -110,6 +118,7 @@ class Pretrainer:
         contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
         metadata = {
             "step": str(self.step),
+            "rates": json.dumps(self._rates()),
             "schedule": json.dumps(asdict(self.schedule)),
             "history": json.dumps(self.history),
         }
@@ -122,7 +131,8 @@ class Pretrainer:
             found = {k: v for k, v in json.loads(metadata["schedule"]).items() if k != "checkpoint_seconds"}
             if wanted != found:
                 raise InputError(f"{path} is a checkpoint of another schedule: remove it or repeat its options")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            names: list[str] = list(file.keys())
+            tensors = {name: file.get_tensor(name) for name in names}
         self.step, self.history = int(metadata["step"]), json.loads(metadata["history"])
 
         def part(prefix: str) -> dict[str, Tensor]:
@@ -134,5 +144,7 @@ class Pretrainer:
             state = {key: tensors.get(f"optimizer.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
             if all(value is not None for value in state.values()):
                 self.optimizer.state[parameter] = state
-        for _ in range(self.step):
-            self.rates.step()
+        rates = json.loads(metadata["rates"])
+        self.rates.load_state_dict(rates["schedule"])
+        for group, saved in zip(self.optimizer.param_groups, rates["groups"], strict=True):
+            group.update(saved)

@@ -1,0 +1,463 @@
+"""The command line. Heavy imports wait until a command needs them, so that help and listings come at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from PromptSegLib import __version__
+from PromptSegLib.apps.console import (
+    BAD_INPUT,
+    INTERRUPTED,
+    Interruption,
+    errors,
+    output,
+    print_json,
+    progress_bar,
+    spread_lists,
+)
+from PromptSegLib.errors import InputError
+
+if TYPE_CHECKING:
+    from PromptSegLib.imaging.volume import Volume
+    from PromptSegLib.inference.segmenter import Drawn
+    from PromptSegLib.networks.punet import PUNet
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+tokens_app = typer.Typer(no_args_is_help=True, help="Look at class tokens.")
+backbones_app = typer.Typer(no_args_is_help=True, help="Look at backbones.")
+app.add_typer(tokens_app, name="tokens")
+app.add_typer(backbones_app, name="backbones")
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+BackboneOption = Annotated[str | None, typer.Option(help="Name or file of the backbone; the shipped one by default.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Series = Annotated[str | None, typer.Option(help="Which series of a DICOM folder, by number or id.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: exit code 0, 2 for bad input (one sentence on standard error), 130 when interrupted."""
+    try:
+        app(spread_lists(sys.argv[1:] if arguments is None else arguments), prog_name="promptseg")
+    except InputError as error:
+        errors.print(f"promptseg: {error}", markup=False)
+        sys.exit(BAD_INPUT)
+    except (KeyboardInterrupt, InterruptedError):
+        errors.print("promptseg: interrupted")
+        sys.exit(INTERRUPTED)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        output.print(f"promptseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Segment medical images with class tokens, learned from a few drawn slices."""
+
+
+def _load_backbone(name: str | None, device: str) -> PUNet:
+    from PromptSegLib.networks.device import find_device, keep_freed_memory
+    from PromptSegLib.networks.weights import DEFAULT_BACKBONE, find_backbone, load_backbone
+
+    keep_freed_memory()
+    chosen = find_device(device)
+    return load_backbone(find_backbone(name or DEFAULT_BACKBONE), chosen)
+
+
+def _require_folder(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {path.parent} does not exist: create it or choose another place for {path.name}")
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo")) -> None:
+    """Draw three slices of an organ in a generated scan, learn it, and segment the rest."""
+    from PromptSegLib.apps.demo import run_demo
+
+    run_demo(out)
+
+
+@app.command()
+def tune(
+    image: Annotated[list[Path], typer.Option(help="Scan(s): NIfTI, NRRD, MetaImage, or a DICOM folder.")],
+    labels: Annotated[list[Path], typer.Option(help="Label map(s) with what was drawn, one per image, same order.")],
+    label: Annotated[int, typer.Option(help="The value of the structure in the label maps.")],
+    name: Annotated[str, typer.Option(help="Name of the class.")],
+    out: Annotated[Path, typer.Option(help="Token file to write, NAME.promptseg.")],
+    backbone: BackboneOption = None,
+    prompting: Annotated[str, typer.Option(help="start, end, encoder, decoder or full.")] = "decoder",
+    device: Device = "auto",
+    seconds: Annotated[float, typer.Option(min=1, help="Time limit of the tuning.")] = 90.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    scribbles: Annotated[bool, typer.Option("--scribbles", help="Only painted voxels are known.")] = False,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="All of the structure is drawn in the whole scan.")
+    ] = False,
+    color: Annotated[str, typer.Option(help="Color of the class, #RRGGBB.")] = "#E69F00",
+    terminology: Annotated[str | None, typer.Option(help="SCHEME:CODE:MEANING, such as SCT:64033007:Kidney.")] = None,
+    series: Series = None,
+    as_json: Json = False,
+) -> None:
+    """Learn the class token of one structure from drawn slices."""
+    from PromptSegLib.imaging.annotation import Annotation
+    from PromptSegLib.imaging.formats import check_same_grid, read_image, read_label_map
+    from PromptSegLib.tokens.class_token import MAX_BYTES, SUFFIX, checked_name
+
+    if len(image) != len(labels):
+        raise InputError(
+            f"{len(image)} images but {len(labels)} drawings: give one --labels per --image, in the same order"
+        )
+    if out.suffix != SUFFIX:
+        raise InputError(f"a class token's file must end in {SUFFIX}: write {out.stem}{SUFFIX} instead of {out.name}")
+    _require_folder(out)
+    name, meaning, rgb = checked_name(name), _parse_terminology(terminology), _parse_color(color)
+    drawings = []
+    for image_path, labels_path in zip(image, labels, strict=True):
+        scan, label_map = read_image(image_path, series), read_label_map(labels_path)
+        check_same_grid(scan, label_map, image_path, labels_path)
+        annotation = Annotation.from_label_map(
+            label_map, label, scribbles=scribbles, complete=complete, source=str(labels_path)
+        )
+        drawings.append((scan, annotation))
+
+    from PromptSegLib.learning.drawing import DrawnScan
+    from PromptSegLib.learning.tuning import TuningOptions, TuningProgress
+    from PromptSegLib.learning.tuning import tune as tune_class
+
+    network = _load_backbone(backbone, device)
+    options = TuningOptions(prompting=prompting, seconds=seconds, seed=seed)
+    history: list[TuningProgress] = []
+    with progress_bar(f"Learning {name}", as_json) as show, Interruption() as interruption:
+
+        def report(progress: TuningProgress) -> None:
+            history.append(progress)
+            dsc = "" if progress.held_out_dsc is None else f"held-out DSC {progress.held_out_dsc:.3f}"
+            show(progress.step / progress.steps, f"loss {progress.loss:.3f}  {dsc}")
+
+        scans = [DrawnScan(scan, annotation) for scan, annotation in drawings]
+        token = tune_class(
+            scans, name, network, options, color=rgb, terminology=meaning, report=report, cancelled=interruption
+        )
+        token.save(out)
+    assert out.stat().st_size <= MAX_BYTES
+    if as_json:
+        print_json({"token": str(out), "training": asdict(token.training), "interrupted": interruption.requested})
+    else:
+        training = token.training
+        dsc = (
+            ""
+            if training.held_out_dsc is None
+            else f", DSC on the held-out part of the drawing {training.held_out_dsc:.3f}"
+        )
+        output.print(
+            f"{out}: '{token.name}' from {training.slices} slices of {training.scans} scan(s) "
+            f"in {training.seconds:.0f} s{dsc}",
+            markup=False,
+        )
+    if interruption.requested:
+        errors.print("promptseg: interrupted; the best token so far was written")
+        raise typer.Exit(INTERRUPTED)
+
+
+def _parse_color(text: str) -> tuple[int, int, int]:
+    digits = text.removeprefix("#")
+    try:
+        red, green, blue = bytes.fromhex(digits)
+    except ValueError:
+        raise InputError(f"'{text}' is no color: write it as #RRGGBB") from None
+    return red, green, blue
+
+
+def _parse_terminology(text: str | None) -> Any:
+    from PromptSegLib.tokens.class_token import Terminology
+
+    if text is None:
+        return None
+    parts = text.split(":", 2)
+    if len(parts) != 3 or not all(parts):
+        raise InputError(f"'{text}' is no terminology: write it as SCHEME:CODE:MEANING")
+    return Terminology(*parts)
+
+
+@app.command()
+def segment(
+    image: Annotated[Path, typer.Option(help="Scan: NIfTI, NRRD, MetaImage, or a DICOM folder.")],
+    tokens: Annotated[list[Path], typer.Option(help="Class tokens; labels 1, 2, … in their order.")],
+    out: Annotated[Path, typer.Option(help="Label map to write.")],
+    drawn: Annotated[
+        Path | None,
+        typer.Option(help="Label map drawn on this scan, in the result's labels: kept exactly as drawn."),
+    ] = None,
+    probabilities: Annotated[Path | None, typer.Option(help="Folder for one probability map per class.")] = None,
+    all_pieces: Annotated[bool, typer.Option("--all-pieces", help="Keep pieces apart from the structure.")] = False,
+    backbone: BackboneOption = None,
+    device: Device = "auto",
+    series: Series = None,
+    as_json: Json = False,
+) -> None:
+    """Segment a scan with one or several class tokens."""
+    from PromptSegLib.imaging.formats import SUFFIXES, read_image, write_image
+    from PromptSegLib.tokens.class_token import load_token
+
+    _require_folder(out)
+    if not out.name.endswith(SUFFIXES):
+        raise InputError(f"{out.name} has no known image suffix: end it in one of {', '.join(SUFFIXES)}")
+    if probabilities is not None and not probabilities.is_dir():
+        raise InputError(f"the folder {probabilities} does not exist: create it for the probability maps")
+    loaded = [load_token(path) for path in tokens]
+    scan = read_image(image, series)
+    drawing = None if drawn is None else _read_drawn(scan, image, drawn, len(loaded))
+
+    from PromptSegLib.inference.segmenter import Segmenter
+
+    names = {token.backbone.name for token in loaded}
+    network = _load_backbone(backbone or (names.pop() if len(names) == 1 else None), device)
+    started = time.monotonic()
+    segmenter = Segmenter(network, loaded, all_pieces=all_pieces)
+    with progress_bar("Segmenting", as_json) as show, Interruption() as interruption:
+        result = segmenter.segment(
+            scan,
+            drawing,
+            probabilities=probabilities is not None,
+            report=lambda fraction: show(fraction, ""),
+            cancelled=interruption,
+        )
+    write_image(result.labels, out)
+    written = []
+    for number, (token, volume) in enumerate(zip(loaded, result.probabilities, strict=False), start=1):
+        assert probabilities is not None
+        target = probabilities / f"{number}_{_file_name(token.name)}.nii.gz"
+        write_image(volume, target)
+        written.append(str(target))
+    seconds = time.monotonic() - started
+    voxel_ml = scan.geometry.voxel_volume_mm3 / 1000
+    classes = [
+        {"label": n, "name": token.name, "ml": round(int((result.labels.array == n).sum()) * voxel_ml, 2)}
+        for n, token in enumerate(loaded, start=1)
+    ]
+    if as_json:
+        print_json(
+            {"segmentation": str(out), "classes": classes, "probabilities": written, "seconds": round(seconds, 1)}
+        )
+        return
+    table = Table("label", "class", "ml")
+    for row in classes:
+        table.add_row(str(row["label"]), str(row["name"]), f"{row['ml']:.1f}")
+    output.print(table)
+    output.print(f"{out} in {seconds:.0f} s", markup=False)
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+
+
+def _read_drawn(scan: Volume, image: Path, path: Path, classes: int) -> Drawn:
+    import numpy as np
+
+    from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
+    from PromptSegLib.imaging.formats import check_same_grid, read_label_map
+    from PromptSegLib.inference.segmenter import Drawn
+
+    label_map = read_label_map(path)
+    check_same_grid(scan, label_map, image, path)
+    found = set(np.unique(label_map.array).tolist()) - {0, UNKNOWN}
+    if not found:
+        raise InputError(f"there is nothing painted in {path}: leave --drawn away or give the drawing")
+    if max(found) > classes:
+        raise InputError(f"{path} holds label {max(found)}, but there are {classes} tokens: label n belongs to token n")
+    slices = {}
+    for label in found:
+        annotation = Annotation.from_label_map(label_map, label, source=str(path))
+        slices[label] = (annotation.axis, annotation.drawn)
+    return Drawn(label_map, slices)
+
+
+@app.command()
+def evaluate(
+    prediction: Annotated[Path, typer.Option(help="Label map to judge.")],
+    reference: Annotated[Path, typer.Option(help="Label map to judge it by.")],
+    as_json: Json = False,
+) -> None:
+    """DSC, surface DSC at 2 mm, 95 % Hausdorff distance and volume error, per label."""
+    from PromptSegLib.imaging.formats import check_same_grid, read_label_map
+    from PromptSegLib.inference.evaluation import evaluate as measure
+
+    found, truth = read_label_map(prediction), read_label_map(reference)
+    check_same_grid(found, truth, prediction, reference)
+    rows = measure(found, truth)
+    if as_json:
+        print_json([row.as_json() for row in rows])
+        return
+    table = Table("label", "DSC", "surface DSC", "HD95 mm", "volume ml", "reference ml", "error %")
+    for row in rows:
+        values = (row.dsc, row.surface_dsc, row.hd95_mm, row.prediction_ml, row.reference_ml, row.volume_error_percent)
+        table.add_row(str(row.label), *(f"{v:.3f}" if i < 2 else f"{v:.1f}" for i, v in enumerate(values)))
+    output.print(table)
+
+
+@tokens_app.command("info")
+def tokens_info(file: Path, as_json: Json = False) -> None:
+    """Show what a class token says of itself."""
+    from PromptSegLib.tokens.class_token import load_token
+
+    token = load_token(file)
+    description = token.describe() | {"file": str(file), "bytes": file.stat().st_size}
+    description["trained numbers"] = sum(array.size for array in token.numbers.values())
+    if as_json:
+        print_json(description)
+        return
+    _print_description(description)
+
+
+@tokens_app.command("list")
+def tokens_list(folder: Path, as_json: Json = False) -> None:
+    """List the class tokens of a folder."""
+    from PromptSegLib.tokens.library import list_tokens
+
+    entries = list_tokens(folder)
+    if as_json:
+        print_json(
+            [
+                {"file": str(e.path), "problem": e.problem, **({} if e.token is None else e.token.describe())}
+                for e in entries
+            ]
+        )
+        return
+    table = Table("file", "class", "backbone", "prompting", "slices", "held-out DSC", "date")
+    for entry in entries:
+        if entry.token is None:
+            table.add_row(entry.path.name, f"unusable: {entry.problem}")
+            continue
+        training = entry.token.training
+        dsc = "" if training.held_out_dsc is None else f"{training.held_out_dsc:.3f}"
+        table.add_row(
+            entry.path.name,
+            entry.token.name,
+            entry.token.backbone.name,
+            entry.token.prompting,
+            str(training.slices),
+            dsc,
+            training.date,
+        )
+    output.print(table)
+
+
+@backbones_app.command("list")
+def backbones_list(as_json: Json = False) -> None:
+    """List the backbones that are installed."""
+    from PromptSegLib.networks.weights import list_backbones
+
+    found = list_backbones()
+    if as_json:
+        print_json([{"name": b.name, "preset": b.preset, "path": str(b.path)} for b in found])
+        return
+    table = Table("name", "preset", "file")
+    for info in found:
+        table.add_row(info.name, info.preset, str(info.path))
+    output.print(table)
+
+
+@backbones_app.command("info")
+def backbones_info(name: str, as_json: Json = False) -> None:
+    """Show the model card of a backbone, given by name or file."""
+    from PromptSegLib.networks.weights import find_backbone, load_backbone, read_info
+
+    path = find_backbone(name)
+    info = read_info(path)
+    description = {"name": info.name, "preset": info.preset, "file": str(path), **info.card}
+    description["fingerprint"] = load_backbone(path).fingerprint()
+    if as_json:
+        print_json(description)
+        return
+    _print_description(description)
+
+
+def _print_description(description: dict[str, Any]) -> None:
+    table = Table.grid(padding=(0, 2))
+    for key, value in description.items():
+        table.add_row(key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    output.print(table)
+
+
+@app.command()
+def pretrain(
+    data: Annotated[Path, typer.Option(help="Folder whose subfolders hold the scans.")],
+    out: Annotated[Path, typer.Option(help="Backbone file to write, NAME.safetensors.")],
+    classes: Annotated[str, typer.Option(help="Base classes, as 1:Brainstem,2:SpinalCord; empty without labels.")] = "",
+    image_name: Annotated[str, typer.Option(help="File name of each scan's image.")] = "ct.nii.gz",
+    labels_name: Annotated[str, typer.Option(help="File name of each scan's label map.")] = "oar.nii.gz",
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 2000,
+    active: Annotated[int, typer.Option(min=1, help="Base classes active in a step.")] = 2,
+    per_class: Annotated[int, typer.Option(min=1, help="Labelled samples of each.")] = 2,
+    pairs: Annotated[int, typer.Option(min=0, help="Pairs of unlabelled views in a step; 0: labels alone.")] = 2,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    cache: Annotated[Path | None, typer.Option(help="Folder for prepared scans; beside the output by default.")] = None,
+    card: Annotated[Path | None, typer.Option(help="JSON file with what the model card shall say of the data.")] = None,
+) -> None:
+    """Pre-train a backbone; run the same command again to go on after an interruption."""
+    from PromptSegLib.learning.pretraining.recipe import Recipe, Schedule
+    from PromptSegLib.learning.pretraining.recipe import pretrain as pretrain_backbone
+    from PromptSegLib.networks.device import keep_freed_memory
+    from PromptSegLib.networks.weights import SUFFIX
+
+    keep_freed_memory()
+    if out.suffix != SUFFIX:
+        raise InputError(f"a backbone's file must end in {SUFFIX}: write {out.stem}{SUFFIX} instead of {out.name}")
+    _require_folder(out)
+    recipe = Recipe(
+        data=data,
+        name=out.stem,
+        classes=_parse_classes(classes),
+        schedule=Schedule(steps, seed=seed),
+        image_name=image_name,
+        labels_name=labels_name or None,
+        active=active,
+        per_class=per_class,
+        pairs=pairs,
+    )
+    text = {} if card is None else _read_card(card)
+    with progress_bar("Preparing", False) as prepared, progress_bar("Pre-training", False) as show:
+        pretrain_backbone(
+            recipe,
+            out,
+            cache or out.with_suffix(".cache"),
+            text,
+            report=lambda p: show(p.step / p.steps, "  ".join(f"{key} {value:.3f}" for key, value in p.losses.items())),
+            prepared=lambda number, total: prepared(number / total, f"{number} of {total} scans"),
+        )
+    output.print(f"{out} and its model card {out.with_suffix('.md').name}", markup=False)
+
+
+def _parse_classes(text: str) -> dict[int, str]:
+    result = {}
+    for part in filter(None, text.split(",")):
+        number, _, name = part.partition(":")
+        if not number.strip().isdigit() or not name.strip():
+            raise InputError(f"'{part}' is no base class: write them as NUMBER:NAME, separated by commas")
+        result[int(number)] = name.strip()
+    return result
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"there is no model card {path}: check --card")
+    try:
+        data = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}): mend it") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path} must hold one JSON object of texts: mend it")
+    return data

@@ -1,0 +1,87 @@
+"""How the command line talks: progress on the terminal, JSON for machines, one sentence for an error."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+output = Console(highlight=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+_LISTS = ("--image", "--labels", "--tokens")
+
+
+def spread_lists(arguments: Sequence[str]) -> list[str]:
+    """``--tokens A B`` as ``--tokens A --tokens B``: every value up to the next option belongs to the list."""
+    result: list[str] = []
+    current: str | None = None
+    fresh = False
+    for argument in arguments:
+        if argument.startswith("-"):
+            name = argument.split("=")[0]
+            current, fresh = (name if name in _LISTS else None), "=" not in argument
+            result.append(argument)
+        elif current is not None and not fresh:
+            result += [current, argument]
+        else:
+            result.append(argument)
+            fresh = False
+    return result
+
+
+def print_json(data: Any) -> None:
+    """Strict JSON: values that are not finite become null."""
+    sys.stdout.write(json.dumps(_finite(data), indent=2, ensure_ascii=False) + "\n")
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    return data
+
+
+@contextmanager
+def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[float, str], None]]:
+    """Yields ``report(fraction, text)``; nothing is drawn when ``quiet`` or when nobody watches."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=errors, disable=quiet) as progress:
+        task = progress.add_task(label, total=1.0, note="")
+        yield lambda fraction, note: progress.update(task, completed=fraction, note=note)
+
+
+class Interruption:
+    """Ctrl+C as a flag that a long job looks at, so that it can end with what it has; a second one ends it at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> Interruption:
+        self._before = signal.signal(signal.SIGINT, self._request)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def __call__(self) -> bool:
+        return self.requested

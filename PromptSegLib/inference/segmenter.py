@@ -1,0 +1,219 @@
+"""Segmenting a scan with class tokens: tile by tile, one encoder pass for all classes that can share it.
+
+Each class is decoded on its own, with the same calls whatever other classes are asked for, so its probability map does
+not change by a bit when a class is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from monai.inferers import sliding_window_inference
+from torch import Tensor
+
+from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.annotation import UNKNOWN
+from PromptSegLib.imaging.volume import SliceStack, Volume, slice_stack
+from PromptSegLib.imaging.window import Window, window_for
+from PromptSegLib.imaging.working_grid import BLOCK, WorkingGrid, body_box
+from PromptSegLib.inference.components import keep_pieces
+from PromptSegLib.learning.tuning import token_shapes
+from PromptSegLib.networks.backbone import Backbone, Features, Prompts
+from PromptSegLib.networks.device import autocast, is_out_of_memory, release_memory
+from PromptSegLib.networks.head import class_logits
+from PromptSegLib.tokens.class_token import ClassToken
+
+WHOLE_PLANE = 320
+"""Planes up to this edge in pixels are seen whole; larger ones in overlapping tiles."""
+
+TILE = 256
+OVERLAP = 0.25
+SLICES_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn on the scan that is segmented; it stays exactly as drawn.
+
+    labels: label map on the scan's grid, whose values are those of the result; slices: per label, the array axis and
+    the indices of the slices that are fully known.
+    """
+
+    labels: Volume
+    slices: Mapping[int, tuple[int, frozenset[int]]]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """labels: uint8 on the scan's grid, 1, 2, … in the order of the tokens; probabilities: float32 each, if wanted."""
+
+    labels: Volume
+    probabilities: tuple[Volume, ...] = ()
+
+
+@dataclass
+class _Group:
+    """Tokens that see the scan in the same way. prompts: of each token, with a leading class axis of 1."""
+
+    stack: SliceStack
+    grid: WorkingGrid
+    window: Window
+    numbers: list[int] = field(default_factory=list)
+
+
+class Segmenter:
+    """Tokens ready to segment scans; they are checked against the backbone once, here.
+
+    Args:
+        all_pieces: keep every piece found, also of structures that were one piece when drawn.
+    """
+
+    def __init__(self, backbone: Backbone, tokens: Sequence[ClassToken], *, all_pieces: bool = False):
+        if not tokens:
+            raise InputError("there is no class token to segment with: give at least one")
+        if len(tokens) >= UNKNOWN:
+            raise InputError(f"{len(tokens)} classes are more than the {UNKNOWN - 1} that one label map holds")
+        fingerprint = backbone.fingerprint()
+        self.device = backbone.device
+        self.prompts: list[Prompts] = []
+        for token in tokens:
+            shapes = token_shapes(backbone, token.prompting)
+            token.require_backbone(backbone.name, fingerprint, shapes)
+            self.prompts.append({k: torch.from_numpy(n.copy())[None].to(self.device) for k, n in token.numbers.items()})
+        self.backbone, self.tokens, self.all_pieces = backbone, list(tokens), all_pieces
+
+    def segment(
+        self,
+        image: Volume,
+        drawn: Drawn | None = None,
+        *,
+        probabilities: bool = False,
+        report: Callable[[float], None] = lambda fraction: None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Segmentation:
+        """Label every voxel of a scan.
+
+        Args:
+            drawn: what the user drew on this very scan.
+            probabilities: also return each class's calibrated probability, as the network gave it.
+            report: called with the fraction done.
+            cancelled: asked between batches of slices; InterruptedError once it is true.
+        """
+        shape = image.array.shape
+        labels = np.zeros(shape, dtype=np.uint8)
+        surest = np.full(shape, 0.5, dtype=np.float16)
+        kept = [np.zeros(shape, dtype=np.float32) for _ in self.tokens] if probabilities else []
+        groups = self._groups(image)
+        total = sum(group.stack.shape[0] for group in groups)
+        done = 0
+        for group in groups:
+            views = [(group.stack.view(labels), group.stack.view(surest))]
+            maps = [group.stack.view(array) for array in kept]
+            ((label_view, surest_view),) = views
+            for part, found in self._batches(image, group, cancelled):
+                for number, probability in found:
+                    better = probability > surest_view[part]
+                    label_view[part][better] = number + 1
+                    surest_view[part][better] = probability[better]
+                    if maps:
+                        maps[number][part] = probability
+                done += part.stop - part.start
+                report(done / total)
+        if drawn is not None:
+            _keep_drawn(labels, drawn)
+        if not self.all_pieces:
+            for number, token in enumerate(self.tokens):
+                if token.pieces == "one":
+                    keep_pieces(labels, number + 1, None if drawn is None else drawn.labels.array == number + 1)
+        return Segmentation(image.with_array(labels), tuple(image.with_array(array) for array in kept))
+
+    def _groups(self, image: Volume) -> list[_Group]:
+        groups: dict[tuple[str, float, str], _Group] = {}
+        for number, token in enumerate(self.tokens):
+            key = (token.plane, token.spacing_mm, token.window.kind)
+            if key not in groups:
+                stack = next(s for s in (slice_stack(image, axis) for axis in range(3)) if s.plane == token.plane)
+                grid = WorkingGrid((stack.shape[1], stack.shape[2]), stack.spacing[1:], token.spacing_mm)
+                groups[key] = _Group(stack, grid, window_for(image.array, token.window.kind))
+            groups[key].numbers.append(number)
+        return list(groups.values())
+
+    def _batches(
+        self, image: Volume, group: _Group, cancelled: Callable[[], bool]
+    ) -> Iterator[tuple[slice, list[tuple[int, np.ndarray]]]]:
+        """(slices, [(token number, probability (n, rows, columns))]) through the stack; half as many slices at once
+        whenever memory runs out."""
+        source = group.stack.view(image.array)
+        start, at_once = 0, SLICES_AT_ONCE
+        while start < len(source):
+            if cancelled():
+                raise InterruptedError("segmenting was cancelled")
+            part = slice(start, min(start + at_once, len(source)))
+            try:
+                found = self._probabilities(source[part], group)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or at_once == 1:
+                    raise
+                at_once = max(1, at_once // 2)
+                release_memory()
+                continue
+            yield part, found
+            start = part.stop
+
+    def _probabilities(self, planes: np.ndarray, group: _Group) -> list[tuple[int, np.ndarray]]:
+        windowed = torch.from_numpy(np.ascontiguousarray(group.window.apply(planes)))
+        images = group.grid.to_working(windowed)
+        box = body_box(images, BLOCK)
+        if box is None:
+            return []
+        tiles = box.cut(images, -1.0)[:, None].to(self.device)
+        logits = self._logits(tiles, group.numbers)
+        found = []
+        for number, logit in zip(group.numbers, logits.unbind(1), strict=True):
+            calibration = self.tokens[number].calibration
+            whole = torch.zeros(images.shape)
+            box.put(torch.sigmoid(calibration.scale * logit + calibration.offset), whole)
+            found.append((number, group.grid.from_working(whole).numpy()))
+        return found
+
+    def _logits(self, tiles: Tensor, numbers: list[int]) -> Tensor:
+        """Logits (n, classes, h, w) of images (n, 1, h, w), whole or in overlapping tiles."""
+
+        def predict(images: Tensor) -> Tensor:
+            return torch.cat([logits[:, None] for logits in self._decode(images, numbers)], dim=1)
+
+        with torch.no_grad(), autocast(self.device):
+            if max(tiles.shape[-2:]) <= WHOLE_PLANE:
+                return predict(tiles).float().cpu()
+            window = tuple(min(TILE, n) for n in tiles.shape[-2:])
+            result = sliding_window_inference(
+                tiles, window, len(tiles), predict, OVERLAP, mode="gaussian", device="cpu"
+            )
+            assert isinstance(result, Tensor)
+            return result.float()
+
+    def _decode(self, images: Tensor, numbers: list[int]) -> Iterator[Tensor]:
+        shared: Features | None = None
+        for number in numbers:
+            prompts = self.prompts[number]
+            if any(name.startswith("encoder") for name in prompts):
+                features = self.backbone.encode(images, prompts)
+            else:
+                shared = shared if shared is not None else self.backbone.encode(images)
+                features = shared
+            yield class_logits(self.backbone.decode(features, prompts), prompts, features.size)
+
+
+def _keep_drawn(labels: np.ndarray, drawn: Drawn) -> None:
+    """Put the drawing back: painted voxels keep their label, and a drawn slice has no more of it than was drawn."""
+    painted = drawn.labels.array
+    for label, (axis, slices) in drawn.slices.items():
+        planes, painted_planes = np.moveaxis(labels, axis, 0), np.moveaxis(painted, axis, 0)
+        for index in slices:
+            plane, painted_plane = planes[index], painted_planes[index]
+            plane[(plane == label) & (painted_plane != label) & (painted_plane != UNKNOWN)] = 0
+    known = (painted != 0) & (painted != UNKNOWN)
+    labels[known] = painted[known]

@@ -1,0 +1,140 @@
+"""Drawn scans as working images: what tuning learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.annotation import Annotation
+from PromptSegLib.imaging.volume import Volume, slice_stack
+from PromptSegLib.imaging.window import Window, window_for
+from PromptSegLib.imaging.working_grid import WorkingGrid, body_box, working_spacing
+
+MIN_BOX = 128
+"""Smallest working image in pixels: what the crops of a training step take."""
+
+MAX_SLICES = 120
+"""Slices used of all scans together: what more a hundred and twenty-first would teach is not worth its memory."""
+
+
+@dataclass(frozen=True)
+class DrawnScan:
+    """A scan, and what was drawn of one structure on it."""
+
+    image: Volume
+    annotation: Annotation
+
+    def __post_init__(self) -> None:
+        if not self.image.geometry.same_grid(self.annotation.geometry):
+            raise InputError("the drawing does not lie on the grid of its image: draw on the image itself")
+
+
+@dataclass(frozen=True)
+class WorkingSlice:
+    """One drawn slice as the backbone sees it, cropped to the body. Shapes (1, h, w), multiples of 32.
+
+    image: in [-1, 1]; target: share of the structure in each pixel, [0, 1]; known: bool.
+    """
+
+    image: Tensor
+    target: Tensor
+    known: Tensor
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The drawn slices of all scans at one working spacing."""
+
+    slices: tuple[WorkingSlice, ...]
+    plane: str
+    spacing_mm: float
+    window: Window
+    pieces: str
+    scans: int
+
+
+def prepare_drawing(scans: Sequence[DrawnScan]) -> Drawing:
+    """Bring the drawn slices of one structure to a common working spacing.
+
+    Raises:
+        InputError: if the scans were drawn on different planes, or CT and other scans are mixed.
+    """
+    if not scans:
+        raise InputError("there is no drawn scan to learn from: give at least one image and its drawing")
+    stacks = [slice_stack(scan.image, scan.annotation.axis) for scan in scans]
+    planes = sorted({stack.plane for stack in stacks})
+    if len(planes) > 1:
+        raise InputError(f"the drawings lie on different planes ({', '.join(planes)}): draw all of them on one")
+    windows = [window_for(scan.image.array) for scan in scans]
+    if len({window.kind for window in windows}) > 1:
+        raise InputError("CT scans and others are mixed: learn a class from scans of one kind")
+
+    diameters = [
+        d for scan, s in zip(scans, stacks, strict=True) for d in _diameters(scan, s.spacing[1] * s.spacing[2])
+    ]
+    native = float(np.median([np.sqrt(stack.spacing[1] * stack.spacing[2]) for stack in stacks]))
+    spacing = working_spacing(float(np.median(diameters)), native)
+
+    working: list[WorkingSlice] = []
+    # Evenly spread over what was drawn, the same share of each scan.
+    share = min(1.0, MAX_SLICES / sum(len(scan.annotation.slices) for scan in scans))
+    for scan, stack, window in zip(scans, stacks, windows, strict=True):
+        grid = WorkingGrid(stack.shape[1:], stack.spacing[1:], spacing)
+        indices = np.array(scan.annotation.slices)
+        chosen = np.linspace(0, len(indices) - 1, max(1, round(share * len(indices)))).round().astype(int)
+        images = stack.view(scan.image.array)
+        for index in indices[np.unique(chosen)]:
+            working.append(_working_slice(scan, int(index), images[index], grid, window))
+    return Drawing(
+        slices=tuple(working),
+        plane=planes[0],
+        spacing_mm=spacing,
+        window=windows[0],
+        pieces="one" if all(_is_one_piece(scan) for scan in scans) else "many",
+        scans=len(scans),
+    )
+
+
+def _working_slice(scan: DrawnScan, index: int, plane: np.ndarray, grid: WorkingGrid, window: Window) -> WorkingSlice:
+    annotation = scan.annotation
+    stack = slice_stack(scan.image, annotation.axis)
+
+    def oriented(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(stack.view(np.expand_dims(array, annotation.axis))))
+
+    known = oriented(annotation.known(index))
+    drawn = oriented(annotation.foreground(index)).float()
+    image = grid.to_working(torch.from_numpy(np.ascontiguousarray(window.apply(plane)))[None])
+    working_known = grid.nearest(known)
+    # Unknown pixels lend nothing: the share of the structure is taken among the known ones around.
+    weight = grid.to_working(known.float())
+    target = (grid.to_working(drawn * known) / weight.clamp_min(1e-6)).clamp(0, 1)
+    box = body_box(image, MIN_BOX, also=(target > 0) & working_known)
+    assert box is not None, "a slice with something drawn has a box"
+    return WorkingSlice(box.cut(image, -1.0), box.cut(target, 0.0), box.cut(working_known.float(), 0.0) > 0.5)
+
+
+def _diameters(scan: DrawnScan, pixel_mm2: float) -> list[float]:
+    """Diameter in mm of the circle as large as the structure, on each slice that shows it."""
+    areas = [int(scan.annotation.foreground(i).sum()) for i in scan.annotation.slices]
+    return [2 * float(np.sqrt(area * pixel_mm2 / np.pi)) for area in areas if area]
+
+
+def _is_one_piece(scan: DrawnScan) -> bool:
+    """Whether every drawn slice shows the structure in one piece, but for crumbs."""
+    import SimpleITK as sitk
+
+    for index in scan.annotation.slices:
+        mask = scan.annotation.foreground(index)
+        if not mask.any():
+            continue
+        components = sitk.RelabelComponent(sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)), True))
+        sizes = np.bincount(sitk.GetArrayViewFromImage(components).ravel())[1:]
+        if len(sizes) > 1 and sizes[1] > 0.1 * sizes[0]:
+            return False
+    return True

@@ -1,0 +1,118 @@
+"""Encoder features of the drawn slices, computed once and cut to training crops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from PromptSegLib.imaging.working_grid import BLOCK
+from PromptSegLib.learning.augmentation import augment, intensity_augmentation
+from PromptSegLib.learning.drawing import MIN_BOX, WorkingSlice
+from PromptSegLib.networks.backbone import Backbone, Features
+
+CROP = MIN_BOX
+"""Edge of a training crop in pixels."""
+
+MAX_VIEWS = 160
+AUGMENTED_VIEWS = 3
+AUGMENTATION_STRENGTH = 0.5
+_ON_STRUCTURE = 0.75
+
+
+@dataclass(frozen=True)
+class View:
+    """A drawn slice, as drawn or with changed intensities, and its features while they are kept.
+
+    image: (1, h, w); number: of the drawn slice; features: of one image, or None where prompts steer the encoder.
+    """
+
+    image: Tensor
+    number: int
+    features: Features | None
+
+
+@dataclass(frozen=True)
+class Crop:
+    """features or image of one view, cut to CROP pixels; target, known: (1, CROP, CROP)."""
+
+    source: Features | Tensor
+    target: Tensor
+    known: Tensor
+
+
+class FeatureCache:
+    """Views of the drawn slices. The first of them, one per slice, are the slices as drawn."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        slices: Sequence[WorkingSlice],
+        seed: int,
+        device: torch.device,
+        *,
+        keep_features: bool = True,
+        cancelled: Callable[[], bool] = lambda: False,
+    ):
+        self.slices = slices
+        self.views: list[View] = []
+        extra = min(AUGMENTED_VIEWS, max(0, MAX_VIEWS // len(slices) - 1))
+        transform = intensity_augmentation(AUGMENTATION_STRENGTH)
+        for repeat in range(1 + extra):
+            for number, part in enumerate(slices):
+                if cancelled() and repeat > 0:
+                    return
+                image = part.image
+                if repeat:
+                    image = augment(transform, image[None], seed + 7919 * repeat + number)[0]
+                features = None
+                if keep_features:
+                    with torch.no_grad():
+                        features = backbone.encode(image[None].to(device))
+                self.views.append(View(image.to(device), number, features))
+
+    def crop(self, view: View, known: Tensor, generator: torch.Generator) -> Crop:
+        """A random crop of a view, three times in four one that shows the structure. known: (1, h, w) bool."""
+        target = self.slices[view.number].target
+        box = []
+        height, width = target.shape[1:]
+        points = torch.nonzero(target[0] > 0.5)
+        on_structure = len(points) > 0 and torch.rand(1, generator=generator).item() < _ON_STRUCTURE
+        point = points[torch.randint(len(points), (1,), generator=generator)][0] if on_structure else None
+        for axis, length in enumerate((height, width)):
+            starts = torch.arange(0, length - CROP + 1, BLOCK)
+            if point is not None:
+                shown = starts[(starts <= point[axis]) & (point[axis] < starts + CROP)]
+                starts = shown if len(shown) else starts
+            box.append(int(starts[torch.randint(len(starts), (1,), generator=generator)]))
+        top, left = box
+
+        def cut(x: Tensor, stride: int = 1) -> Tensor:
+            edge = CROP // stride
+            return x[..., top // stride : top // stride + edge, left // stride : left // stride + edge]
+
+        if view.features is None:
+            source: Features | Tensor = cut(view.image)
+        else:
+            maps = view.features.maps
+            source = Features(tuple(cut(m, height // m.shape[-2]) for m in maps), (CROP, CROP))
+        return Crop(source, cut(target), cut(known))
+
+
+def stack(crops: Sequence[Crop], device: torch.device) -> tuple[Features | Tensor, Tensor, Tensor]:
+    """Crops as one batch: features or images (B, 1, CROP, CROP), targets and known (B, CROP, CROP)."""
+    target = torch.cat([c.target for c in crops]).to(device)
+    known = torch.cat([c.known for c in crops]).float().to(device)
+    sources = [c.source for c in crops]
+    if isinstance(sources[0], Tensor):
+        return torch.stack([s for s in sources if isinstance(s, Tensor)]), target, known
+    maps = zip(*(s.maps for s in sources if isinstance(s, Features)), strict=True)
+    return Features(tuple(torch.cat(m) for m in maps), (CROP, CROP)), target, known
+
+
+def full_resolution(embedding: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Embeddings of unit length at the image's size."""
+    return F.normalize(F.interpolate(embedding.float(), size=size, mode="bilinear", align_corners=False), dim=1)

@@ -1,0 +1,350 @@
+"""Tuning: the tokens of one class from a few drawn slices, on a backbone that does not change.
+
+A first guess comes in closed form from the drawn pixels' embeddings (prototypes), then a probe fits the head alone,
+then gradients tune the deep prompts too. What is kept is the state that did best on a held-out part of the drawing.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
+from PromptSegLib.learning.features import Crop, FeatureCache, full_resolution, stack
+from PromptSegLib.learning.losses import known_dice_focal
+from PromptSegLib.learning.prototypes import deep_prompts, kmeans
+from PromptSegLib.networks.backbone import Backbone, Features
+from PromptSegLib.networks.head import HEAD_TOKENS, INITIAL_SCALE, class_logits, head_shapes
+from PromptSegLib.tokens.class_token import (
+    BackboneReference,
+    Calibration,
+    ClassToken,
+    Terminology,
+    Training,
+    checked_name,
+)
+
+HELD_OUT_TILE = 16
+HELD_OUT_SHARE = 0.15
+WHOLE_SLICES_FROM = 8
+"""From this many drawn slices on, whole slices are held out; with fewer, tiles of every slice."""
+
+_EVALUATE_EVERY = 10
+_BATCH = 4
+_EVALUATED_SLICES = 6
+_PROMPT_SLICES = 10
+_PROBE_PIXELS = 3000
+
+
+@dataclass(frozen=True)
+class TuningOptions:
+    """How to tune.
+
+    seconds: upper limit of the time spent; steps: gradient steps at most; patience: evaluations without a gain before
+    stopping early. Results repeat on the same machine unless the time limit cuts the steps short.
+    """
+
+    prompting: str = "decoder"
+    seconds: float = 90.0
+    steps: int = 160
+    rate: float = 1e-2
+    probe_steps: int = 150
+    patience: int = 6
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TuningProgress:
+    """step of steps, and its loss; held_out_dsc: the latest, None where nothing is held out; seconds_left: estimate."""
+
+    step: int
+    steps: int
+    loss: float
+    held_out_dsc: float | None
+    seconds_left: float
+
+
+def tune(
+    scans: Sequence[DrawnScan],
+    name: str,
+    backbone: Backbone,
+    options: TuningOptions | None = None,
+    *,
+    color: tuple[int, int, int] = (230, 159, 0),
+    terminology: Terminology | None = None,
+    report: Callable[[TuningProgress], None] = lambda progress: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> ClassToken:
+    """The class token of one structure.
+
+    Args:
+        scans: one or several scans with what was drawn on them.
+        name: of the class.
+        backbone: frozen; it is the same, to the bit, afterwards.
+        report: called after every step.
+        cancelled: asked between any two steps; once true, the best token so far is returned.
+
+    Raises:
+        InputError: if the drawing cannot be learned from (see `prepare_drawing`) or the prompting is unknown.
+    """
+    options = options or TuningOptions()
+    name = checked_name(name)
+    token_shapes(backbone, options.prompting)
+    started = time.monotonic()
+    drawing = prepare_drawing(scans)
+    tuner = _Tuner(drawing, backbone, options, started, cancelled)
+    tuner.run(report)
+    return ClassToken(
+        name=name,
+        color=color,
+        terminology=terminology,
+        backbone=BackboneReference(backbone.name, backbone.fingerprint(), backbone.preset_name),
+        prompting=options.prompting,
+        plane=drawing.plane,
+        spacing_mm=drawing.spacing_mm,
+        window=drawing.window,
+        pieces=drawing.pieces,
+        calibration=tuner.calibration(),
+        numbers={key: value.detach().cpu().float().numpy() for key, value in tuner.best.items()},
+        training=Training(
+            scans=drawing.scans,
+            slices=len(drawing.slices),
+            steps=tuner.best_step,
+            seconds=round(time.monotonic() - started, 1),
+            date=datetime.date.today().isoformat(),
+            seed=options.seed,
+            held_out_dsc=None if tuner.best_dsc is None else round(tuner.best_dsc, 4),
+        ),
+    )
+
+
+class _Tuner:
+    """One run of tuning; `best` holds the numbers to keep, without a leading class axis."""
+
+    def __init__(
+        self,
+        drawing: Drawing,
+        backbone: Backbone,
+        options: TuningOptions,
+        started: float,
+        cancelled: Callable[[], bool],
+    ):
+        self.drawing, self.backbone, self.options = drawing, backbone, options
+        self.started, self.cancelled = started, cancelled
+        self.device = backbone.device
+        self.generator = torch.Generator().manual_seed(options.seed)
+        self.training, self.held_out = self._split()
+        keep = not any(name.startswith("encoder") for name in backbone.prompt_shapes(options.prompting))
+        self.cache = FeatureCache(
+            backbone, drawing.slices, options.seed, self.device, keep_features=keep, cancelled=cancelled
+        )
+        self.evaluated = self._evaluated_slices()
+        self.best: dict[str, Tensor] = {}
+        self.best_dsc: float | None = None
+        self.best_step = 0
+        self._best_score = -math.inf
+
+    def _split(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Known pixels to train on and known pixels held out, per slice, (1, h, w) bool each."""
+        training, held_out = [], []
+        whole = len(self.drawing.slices) >= WHOLE_SLICES_FROM
+        chosen: set[int] = set()
+        if whole:
+            # Inner slices only: nothing else stands in for the ends of the structure.
+            inner = torch.randperm(len(self.drawing.slices) - 2, generator=self.generator) + 1
+            chosen = set(inner[: max(1, round(HELD_OUT_SHARE * len(self.drawing.slices)))].tolist())
+        for number, part in enumerate(self.drawing.slices):
+            if whole:
+                aside = torch.full_like(part.known, number in chosen)
+            else:
+                rows, columns = (n // HELD_OUT_TILE for n in part.known.shape[1:])
+                tiles = torch.rand(1, 1, rows, columns, generator=self.generator) < HELD_OUT_SHARE
+                aside = F.interpolate(tiles.float(), scale_factor=HELD_OUT_TILE, mode="nearest")[0] > 0.5
+                if (
+                    not (part.known & aside & (part.target > 0.5)).any()
+                    or not (part.known & ~aside & (part.target > 0.5)).any()
+                ):
+                    aside = torch.zeros_like(part.known)
+            training.append(part.known & ~aside)
+            held_out.append(part.known & aside)
+        if not any(bool((k & (p.target > 0.5)).any()) for k, p in zip(training, self.drawing.slices, strict=True)):
+            return [p.known for p in self.drawing.slices], [torch.zeros_like(p.known) for p in self.drawing.slices]
+        return training, held_out
+
+    def _evaluated_slices(self) -> list[int]:
+        holding = [i for i, k in enumerate(self.held_out) if k.any()]
+        if len(holding) <= _EVALUATED_SLICES:
+            return holding
+        order = torch.randperm(len(holding), generator=self.generator)[:_EVALUATED_SLICES]
+        return sorted(holding[i] for i in order.tolist())
+
+    def run(self, report: Callable[[TuningProgress], None]) -> None:
+        options = self.options
+        numbers = self._first_guess()
+        numbers |= self._deep_prompts()
+        parameters = {name: value[None].clone().requires_grad_() for name, value in numbers.items()}
+        self._keep_if_better(parameters, 0)
+        head = [p for n, p in parameters.items() if n.startswith("head")]
+        deep = [p for n, p in parameters.items() if not n.startswith("head")]
+        optimizer = torch.optim.Adam([{"params": head, "share": 0.3}, {"params": deep, "share": 1.0}], lr=options.rate)
+        stale, dsc = 0, self.best_dsc
+        loop_started = time.monotonic()
+        for step in range(1, options.steps + 1):
+            spent = time.monotonic() - self.started
+            if self.cancelled() or spent >= options.seconds:
+                break
+            progress = max((step - 1) / options.steps, (time.monotonic() - loop_started) / max(options.seconds, 1e-3))
+            rate = options.rate * min(1.0, step / 5) * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1.0)))
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["share"]
+            loss = self._step(parameters, optimizer)
+            if step % _EVALUATE_EVERY == 0 or step == options.steps:
+                dsc, better = self._keep_if_better(parameters, step)
+                stale = 0 if better else stale + 1
+            per_step = (time.monotonic() - loop_started) / step
+            left = min((options.steps - step) * per_step, options.seconds - (time.monotonic() - self.started))
+            report(TuningProgress(step, options.steps, loss, dsc, max(0.0, left)))
+            if stale >= options.patience:
+                break
+
+    def _step(self, parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> float:
+        crops: list[Crop] = []
+        for _ in range(_BATCH):
+            view = self.cache.views[int(torch.randint(len(self.cache.views), (1,), generator=self.generator))]
+            crops.append(self.cache.crop(view, self.training[view.number], self.generator))
+        source, target, known = stack(crops, self.device)
+        features = source if isinstance(source, Features) else self.backbone.encode(source, parameters)
+        logits = class_logits(self.backbone.decode(features, parameters), parameters, features.size)
+        loss = known_dice_focal(logits, target, known)
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        optimizer.step()
+        return float(loss.detach())
+
+    def _first_guess(self) -> dict[str, Tensor]:
+        """Head tokens: prototypes of the drawn and undrawn pixels' embeddings, then a probe on the same embeddings."""
+        embeddings, targets = [], []
+        per_slice = max(200, 2 * _PROBE_PIXELS // len(self.drawing.slices))
+        for number, part in enumerate(self.drawing.slices):
+            known = self.training[number][0]
+            if not known.any():
+                continue
+            with torch.no_grad():
+                features = self.cache.views[number].features
+                features = features or self.backbone.encode(part.image[None].to(self.device))
+                embedding = full_resolution(self.backbone.decode(features), features.size)[0].cpu()
+            for pixels in self._sample(part.target[0], known, per_slice):
+                embeddings.append(embedding[:, pixels[:, 0], pixels[:, 1]].T)
+                targets.append(part.target[0][pixels[:, 0], pixels[:, 1]])
+        points, truth = torch.cat(embeddings), torch.cat(targets)
+        inside = truth > 0.5
+        numbers = {
+            "head.foreground": kmeans(points[inside], HEAD_TOKENS, self.generator),
+            "head.background": kmeans(points[~inside], HEAD_TOKENS, self.generator),
+            "head.log_scale": torch.tensor([math.log(INITIAL_SCALE)]),
+            "head.offset": torch.zeros(1),
+        }
+        return {name: value.to(self.device) for name, value in self._probe(numbers, points, truth).items()}
+
+    def _sample(self, target: Tensor, known: Tensor, count: int) -> list[Tensor]:
+        """Pixels of a slice: inside, close outside, where the edge is decided, and anywhere outside."""
+        inside = known & (target > 0.5)
+        near = F.max_pool2d(target[None, None], 13, 1, 6)[0, 0] > 0.5
+        chosen = []
+        for mask in (inside, known & ~inside & near, known & ~inside & ~near):
+            pixels = torch.nonzero(mask)
+            order = torch.randperm(len(pixels), generator=self.generator)[:count]
+            chosen.append(pixels[order])
+        return chosen
+
+    def _probe(self, numbers: dict[str, Tensor], points: Tensor, truth: Tensor) -> dict[str, Tensor]:
+        parameters = {name: value[None].clone().requires_grad_() for name, value in numbers.items()}
+        optimizer = torch.optim.Adam(parameters.values(), lr=2e-2)
+        embedding = points.T[None, :, None, :]
+        for _ in range(self.options.probe_steps):
+            if self.cancelled():
+                break
+            logits = class_logits(embedding, parameters, (1, len(points)))[:, 0]
+            loss = known_dice_focal(logits, truth[None], torch.ones_like(logits))
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimizer.step()
+        return {name: value.detach()[0] for name, value in parameters.items()}
+
+    def _deep_prompts(self) -> dict[str, Tensor]:
+        number = len(self.drawing.slices)
+        chosen = sorted({round(i * (number - 1) / max(_PROMPT_SLICES - 1, 1)) for i in range(_PROMPT_SLICES)})
+        parts = [self.drawing.slices[i] for i in chosen if self.drawing.slices[i].target.max() > 0.5]
+        return deep_prompts(
+            self.backbone,
+            [p.image.to(self.device) for p in parts],
+            [p.target.to(self.device) for p in parts],
+            [self.training[i].to(self.device) for i in chosen if self.drawing.slices[i].target.max() > 0.5],
+            self.options.prompting,
+            self.generator,
+        )
+
+    def _logits(self, parameters: dict[str, Tensor], number: int) -> Tensor:
+        part = self.drawing.slices[number]
+        with torch.no_grad():
+            features = self.cache.views[number].features
+            features = features or self.backbone.encode(part.image[None].to(self.device), parameters)
+            return class_logits(self.backbone.decode(features, parameters), parameters, features.size).cpu()
+
+    def _held_out_logits(self, parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits and targets of all held-out pixels of the evaluated slices, flat."""
+        logits, targets = [], []
+        for number in self.evaluated:
+            mask = self.held_out[number]
+            logits.append(self._logits(parameters, number)[mask])
+            targets.append(self.drawing.slices[number].target[mask])
+        return torch.cat(logits), torch.cat(targets)
+
+    def _keep_if_better(self, parameters: dict[str, Tensor], step: int) -> tuple[float | None, bool]:
+        """Score the held-out part; without one, the latest state is the best."""
+        dsc: float | None = None
+        score = float(step)
+        if self.evaluated:
+            logits, target = self._held_out_logits(parameters)
+            found, truth = logits > 0, target > 0.5
+            dsc = 2 * float((found & truth).sum()) / max(1.0, float(found.sum() + truth.sum()))
+            # Between equal overlaps the surer one wins.
+            score = dsc - 0.1 * float(F.binary_cross_entropy_with_logits(logits, target))
+        better = score > self._best_score
+        if better:
+            self._best_score, self.best_step, self.best_dsc = score, step, dsc
+            self.best = {name: value.detach()[0].clone() for name, value in parameters.items()}
+        return dsc, better
+
+    def calibration(self) -> Calibration:
+        """Platt scaling on the held-out pixels, drawn towards no change where these are few."""
+        if not self.evaluated:
+            return Calibration()
+        logits, target = self._held_out_logits({name: value[None] for name, value in self.best.items()})
+        log_scale, offset = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
+        optimizer = torch.optim.LBFGS([log_scale, offset], max_iter=30)
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = F.binary_cross_entropy_with_logits(log_scale.exp() * logits + offset, target, reduction="sum")
+            loss = loss + 50 * (log_scale.square() + offset.square()).sum()
+            torch.autograd.backward(loss)
+            return loss
+
+        optimizer.step(closure)
+        scale, shift = float(log_scale.detach().exp()), float(offset.detach())
+        if not (math.isfinite(scale) and math.isfinite(shift) and 0.1 <= scale <= 10):
+            return Calibration()
+        return Calibration(round(scale, 6), round(shift, 6))
+
+
+def token_shapes(backbone: Backbone, prompting: str) -> dict[str, tuple[int, ...]]:
+    """Shape of every number in a token of this backbone and prompting."""
+    return backbone.prompt_shapes(prompting) | head_shapes(backbone.embedding_channels)
