@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -25,11 +25,6 @@ from PromptSegLib.apps.console import (
     spread_lists,
 )
 from PromptSegLib.errors import InputError
-
-if TYPE_CHECKING:
-    from PromptSegLib.imaging.volume import Volume
-    from PromptSegLib.inference.segmenter import Drawn
-    from PromptSegLib.networks.punet import PUNet
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 tokens_app = typer.Typer(no_args_is_help=True, help="Look at class tokens.")
@@ -68,20 +63,6 @@ def _common(
     """Segment medical images with class tokens, learned from a few drawn slices."""
 
 
-def _load_backbone(name: str | None, device: str) -> PUNet:
-    from PromptSegLib.networks.device import find_device, keep_freed_memory
-    from PromptSegLib.networks.weights import DEFAULT_BACKBONE, find_backbone, load_backbone
-
-    keep_freed_memory()
-    chosen = find_device(device)
-    return load_backbone(find_backbone(name or DEFAULT_BACKBONE), chosen)
-
-
-def _require_folder(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise InputError(f"the folder {path.parent} does not exist: create it or choose another place for {path.name}")
-
-
 @app.command()
 def demo(out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo")) -> None:
     """Draw three slices of an organ in a generated scan, learn it, and segment the rest."""
@@ -112,47 +93,31 @@ def tune(
     as_json: Json = False,
 ) -> None:
     """Learn the class token of one structure from drawn slices."""
-    from PromptSegLib.imaging.annotation import Annotation
-    from PromptSegLib.imaging.formats import check_same_grid, read_image, read_label_map
-    from PromptSegLib.tokens.class_token import MAX_BYTES, SUFFIX, checked_name
-
-    if len(image) != len(labels):
-        raise InputError(
-            f"{len(image)} images but {len(labels)} drawings: give one --labels per --image, in the same order"
-        )
-    if out.suffix != SUFFIX:
-        raise InputError(f"a class token's file must end in {SUFFIX}: write {out.stem}{SUFFIX} instead of {out.name}")
-    _require_folder(out)
-    name, meaning, rgb = checked_name(name), _parse_terminology(terminology), _parse_color(color)
-    drawings = []
-    for image_path, labels_path in zip(image, labels, strict=True):
-        scan, label_map = read_image(image_path, series), read_label_map(labels_path)
-        check_same_grid(scan, label_map, image_path, labels_path)
-        annotation = Annotation.from_label_map(
-            label_map, label, scribbles=scribbles, complete=complete, source=str(labels_path)
-        )
-        drawings.append((scan, annotation))
-
-    from PromptSegLib.learning.drawing import DrawnScan
+    from PromptSegLib.apps.jobs import TuneJob, tune_files
     from PromptSegLib.learning.tuning import TuningOptions, TuningProgress
-    from PromptSegLib.learning.tuning import tune as tune_class
 
-    network = _load_backbone(backbone, device)
+    job = TuneJob(
+        images=image,
+        drawings=labels,
+        label=label,
+        name=name,
+        out=out,
+        scribbles=scribbles,
+        complete=complete,
+        series=series,
+        color=_parse_color(color),
+        terminology=_parse_terminology(terminology),
+        backbone=backbone,
+        device=device,
+    )
     options = TuningOptions(prompting=prompting, seconds=seconds, seed=seed)
-    history: list[TuningProgress] = []
     with progress_bar(f"Learning {name}", as_json) as show, Interruption() as interruption:
 
         def report(progress: TuningProgress) -> None:
-            history.append(progress)
             dsc = "" if progress.held_out_dsc is None else f"held-out DSC {progress.held_out_dsc:.3f}"
             show(progress.step / progress.steps, f"loss {progress.loss:.3f}  {dsc}")
 
-        scans = [DrawnScan(scan, annotation) for scan, annotation in drawings]
-        token = tune_class(
-            scans, name, network, options, color=rgb, terminology=meaning, report=report, cancelled=interruption
-        )
-        token.save(out)
-    assert out.stat().st_size <= MAX_BYTES
+        token = tune_files(job, options, report, interruption)
     if as_json:
         print_json({"token": str(out), "training": asdict(token.training), "interrupted": interruption.requested})
     else:
@@ -201,6 +166,9 @@ def segment(
         Path | None,
         typer.Option(help="Label map drawn on this scan, in the result's labels: kept exactly as drawn."),
     ] = None,
+    scribbles: Annotated[
+        bool, typer.Option("--scribbles", help="What is drawn are strokes, not whole slices.")
+    ] = False,
     probabilities: Annotated[Path | None, typer.Option(help="Folder for one probability map per class.")] = None,
     all_pieces: Annotated[bool, typer.Option("--all-pieces", help="Keep pieces apart from the structure.")] = False,
     backbone: BackboneOption = None,
@@ -209,80 +177,32 @@ def segment(
     as_json: Json = False,
 ) -> None:
     """Segment a scan with one or several class tokens."""
-    from PromptSegLib.imaging.formats import SUFFIXES, read_image, write_image
-    from PromptSegLib.tokens.class_token import load_token
+    from PromptSegLib.apps.jobs import SegmentJob, segment_files
 
-    _require_folder(out)
-    if not out.name.endswith(SUFFIXES):
-        raise InputError(f"{out.name} has no known image suffix: end it in one of {', '.join(SUFFIXES)}")
-    if probabilities is not None and not probabilities.is_dir():
-        raise InputError(f"the folder {probabilities} does not exist: create it for the probability maps")
-    loaded = [load_token(path) for path in tokens]
-    scan = read_image(image, series)
-    drawing = None if drawn is None else _read_drawn(scan, image, drawn, len(loaded))
-
-    from PromptSegLib.inference.segmenter import Segmenter
-
-    names = {token.backbone.name for token in loaded}
-    network = _load_backbone(backbone or (names.pop() if len(names) == 1 else None), device)
+    job = SegmentJob(
+        image=image,
+        tokens=tokens,
+        out=out,
+        drawn=drawn,
+        probabilities=probabilities,
+        scribbles=scribbles,
+        all_pieces=all_pieces,
+        series=series,
+        backbone=backbone,
+        device=device,
+    )
     started = time.monotonic()
-    segmenter = Segmenter(network, loaded, all_pieces=all_pieces)
     with progress_bar("Segmenting", as_json) as show, Interruption() as interruption:
-        result = segmenter.segment(
-            scan,
-            drawing,
-            probabilities=probabilities is not None,
-            report=lambda fraction: show(fraction, ""),
-            cancelled=interruption,
-        )
-    write_image(result.labels, out)
-    written = []
-    for number, (token, volume) in enumerate(zip(loaded, result.probabilities, strict=False), start=1):
-        assert probabilities is not None
-        target = probabilities / f"{number}_{_file_name(token.name)}.nii.gz"
-        write_image(volume, target)
-        written.append(str(target))
+        classes = segment_files(job, lambda fraction: show(fraction, ""), interruption)
     seconds = time.monotonic() - started
-    voxel_ml = scan.geometry.voxel_volume_mm3 / 1000
-    classes = [
-        {"label": n, "name": token.name, "ml": round(int((result.labels.array == n).sum()) * voxel_ml, 2)}
-        for n, token in enumerate(loaded, start=1)
-    ]
     if as_json:
-        print_json(
-            {"segmentation": str(out), "classes": classes, "probabilities": written, "seconds": round(seconds, 1)}
-        )
+        print_json({"segmentation": str(out), "classes": [asdict(c) for c in classes], "seconds": round(seconds, 1)})
         return
     table = Table("label", "class", "ml")
-    for row in classes:
-        table.add_row(str(row["label"]), str(row["name"]), f"{row['ml']:.1f}")
+    for found in classes:
+        table.add_row(str(found.label), found.name, f"{found.ml:.1f}")
     output.print(table)
     output.print(f"{out} in {seconds:.0f} s", markup=False)
-
-
-def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
-
-
-def _read_drawn(scan: Volume, image: Path, path: Path, classes: int) -> Drawn:
-    import numpy as np
-
-    from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
-    from PromptSegLib.imaging.formats import check_same_grid, read_label_map
-    from PromptSegLib.inference.segmenter import Drawn
-
-    label_map = read_label_map(path)
-    check_same_grid(scan, label_map, image, path)
-    found = set(np.unique(label_map.array).tolist()) - {0, UNKNOWN}
-    if not found:
-        raise InputError(f"there is nothing painted in {path}: leave --drawn away or give the drawing")
-    if max(found) > classes:
-        raise InputError(f"{path} holds label {max(found)}, but there are {classes} tokens: label n belongs to token n")
-    slices = {}
-    for label in found:
-        annotation = Annotation.from_label_map(label_map, label, source=str(path))
-        slices[label] = (annotation.axis, annotation.drawn)
-    return Drawn(label_map, slices)
 
 
 @app.command()
@@ -408,6 +328,7 @@ def pretrain(
     card: Annotated[Path | None, typer.Option(help="JSON file with what the model card shall say of the data.")] = None,
 ) -> None:
     """Pre-train a backbone; run the same command again to go on after an interruption."""
+    from PromptSegLib.apps.jobs import require_folder
     from PromptSegLib.learning.pretraining.recipe import Recipe, Schedule
     from PromptSegLib.learning.pretraining.recipe import pretrain as pretrain_backbone
     from PromptSegLib.networks.device import keep_freed_memory
@@ -416,7 +337,7 @@ def pretrain(
     keep_freed_memory()
     if out.suffix != SUFFIX:
         raise InputError(f"a backbone's file must end in {SUFFIX}: write {out.stem}{SUFFIX} instead of {out.name}")
-    _require_folder(out)
+    require_folder(out)
     recipe = Recipe(
         data=data,
         name=out.stem,

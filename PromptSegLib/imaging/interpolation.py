@@ -6,6 +6,7 @@ Raya and Udupa, "Shape-based interpolation of multidimensional objects", IEEE Tr
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 
 import numpy as np
@@ -44,55 +45,70 @@ def signed_distance(mask: np.ndarray, spacing: tuple[float, float]) -> np.ndarra
     return at_centers
 
 
+class DrawnShape:
+    """The shape that a few drawn slices suggest for all slices, worked out slice by slice when asked.
+
+    Args:
+        masks: 2-D bool masks (rows, columns) by index in the stack.
+        stack_shape: (slices, rows, columns).
+        spacing: mm between (slices, rows, columns).
+
+    Raises:
+        InputError: if there is no mask, or one does not fit the stack.
+    """
+
+    def __init__(
+        self, masks: Mapping[int, np.ndarray], stack_shape: tuple[int, int, int], spacing: tuple[float, float, float]
+    ):
+        if not masks:
+            raise InputError("there is no drawn slice to interpolate from: draw at least one")
+        for index, mask in masks.items():
+            if not 0 <= index < stack_shape[0] or mask.shape != tuple(stack_shape[1:]):
+                raise InputError(
+                    f"a drawing of shape {mask.shape} on slice {index} does not fit a stack of {stack_shape}"
+                )
+        self.indices = sorted(masks)
+        self.between = spacing[0]
+        self._distances = {i: signed_distance(masks[i], (spacing[1], spacing[2])) for i in self.indices}
+
+    def gap_mm(self, index: int) -> float:
+        """How far slice ``index`` is from the nearest drawn one."""
+        return min(abs(index - drawn) for drawn in self.indices) * self.between
+
+    def distance(self, index: int) -> np.ndarray:
+        """Signed distance in mm on slice ``index``, float32 (rows, columns), above 0 inside.
+
+        Beyond the first and the last drawn slice, the shape shrinks by 1 mm per mm until nothing is left.
+        """
+        after = bisect_left(self.indices, index)
+        if after == 0 or after == len(self.indices):
+            end = self.indices[0 if after == 0 else -1]
+            return self._distances[end] - np.float32(abs(index - end) * self.between)
+        lower, upper = self.indices[after - 1], self.indices[after]
+        weight = np.float32((index - lower) / (upper - lower))
+        return (1 - weight) * self._distances[lower] + weight * self._distances[upper]
+
+
 def interpolate_shape(
     masks: Mapping[int, np.ndarray],
     stack_shape: tuple[int, int, int],
     spacing: tuple[float, float, float],
     extrapolate: bool = False,
 ) -> np.ndarray:
-    """The shape between drawn slices.
+    """The shape between drawn slices; arguments and errors as of `DrawnShape`.
 
     Args:
-        masks: 2-D bool masks (rows, columns) by index in the stack.
-        stack_shape: (slices, rows, columns).
-        spacing: mm between (slices, rows, columns).
-        extrapolate: beyond the first and the last mask, let the shape shrink by 1 mm per mm until nothing is left;
-            otherwise it ends there.
+        extrapolate: let the shape go on, shrinking, beyond the first and the last mask; otherwise it ends there.
 
     Returns:
         float32 (slices, rows, columns): signed distance in mm, above 0 inside.
-
-    Raises:
-        InputError: if there is no mask, or one does not fit the stack.
     """
-    if not masks:
-        raise InputError("there is no drawn slice to interpolate from: draw at least one")
-    for index, mask in masks.items():
-        if not 0 <= index < stack_shape[0] or mask.shape != tuple(stack_shape[1:]):
-            raise InputError(f"a drawing of shape {mask.shape} on slice {index} does not fit a stack of {stack_shape}")
-
-    between, in_plane = spacing[0], (spacing[1], spacing[2])
+    shape = DrawnShape(masks, stack_shape, spacing)
     result = np.full(stack_shape, -_diagonal(stack_shape, spacing), dtype=np.float32)
-    indices = sorted(masks)
-    first, last = indices[0], indices[-1]
-    lower, below = first, signed_distance(masks[first], in_plane)
-    result[first] = below
-    if extrapolate:
-        _shrink(result, below, range(first), first, between)
-    for upper in indices[1:]:
-        above = signed_distance(masks[upper], in_plane)
-        for index in range(lower + 1, upper + 1):
-            weight = np.float32((index - lower) / (upper - lower))
-            result[index] = (1 - weight) * below + weight * above
-        lower, below = upper, above
-    if extrapolate:
-        _shrink(result, below, range(last + 1, stack_shape[0]), last, between)
-    return result
-
-
-def _shrink(result: np.ndarray, end: np.ndarray, indices: range, origin: int, between: float) -> None:
+    indices = range(stack_shape[0]) if extrapolate else range(shape.indices[0], shape.indices[-1] + 1)
     for index in indices:
-        result[index] = end - np.float32(abs(index - origin) * between)
+        result[index] = shape.distance(index)
+    return result
 
 
 def _outline(inside: np.ndarray) -> np.ndarray:

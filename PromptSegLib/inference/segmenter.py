@@ -6,12 +6,13 @@ not change by a bit when a class is added.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from monai.inferers import sliding_window_inference
+from scipy import special
 from torch import Tensor
 
 from PromptSegLib.errors import InputError
@@ -20,6 +21,7 @@ from PromptSegLib.imaging.volume import SliceStack, Volume, slice_stack
 from PromptSegLib.imaging.window import Window, window_for
 from PromptSegLib.imaging.working_grid import BLOCK, WorkingGrid, body_box
 from PromptSegLib.inference.components import keep_pieces
+from PromptSegLib.inference.drawn import Drawn, fuse, keep_drawn
 from PromptSegLib.learning.tuning import token_shapes
 from PromptSegLib.networks.backbone import Backbone, Features, Prompts
 from PromptSegLib.networks.device import autocast, is_out_of_memory, release_memory
@@ -33,17 +35,8 @@ TILE = 256
 OVERLAP = 0.25
 SLICES_AT_ONCE = 8
 
-
-@dataclass(frozen=True)
-class Drawn:
-    """What was drawn on the scan that is segmented; it stays exactly as drawn.
-
-    labels: label map on the scan's grid, whose values are those of the result; slices: per label, the array axis and
-    the indices of the slices that are fully known.
-    """
-
-    labels: Volume
-    slices: Mapping[int, tuple[int, frozenset[int]]]
+NO_BODY = -20.0
+"""Logit where there is only air."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +90,8 @@ class Segmenter:
         """Label every voxel of a scan.
 
         Args:
-            drawn: what the user drew on this very scan.
-            probabilities: also return each class's calibrated probability, as the network gave it.
+            drawn: what the user drew on this very scan; the shape between drawn slices then helps the network.
+            probabilities: also return each class's calibrated probability, as the network alone gave it.
             report: called with the fraction done.
             cancelled: asked between batches of slices; InterruptedError once it is true.
         """
@@ -110,20 +103,24 @@ class Segmenter:
         total = sum(group.stack.shape[0] for group in groups)
         done = 0
         for group in groups:
-            views = [(group.stack.view(labels), group.stack.view(surest))]
+            label_view, surest_view = group.stack.view(labels), group.stack.view(surest)
             maps = [group.stack.view(array) for array in kept]
-            ((label_view, surest_view),) = views
+            shapes = {} if drawn is None else {n: drawn.shape(n + 1, group.stack) for n in group.numbers}
             for part, found in self._batches(image, group, cancelled):
-                for number, probability in found:
+                for number, logit in found:
+                    if maps:
+                        maps[number][part] = _sigmoid(logit)
+                    shape_between = shapes.get(number)
+                    if shape_between is not None:
+                        logit = fuse(logit, shape_between, part)
+                    probability = _sigmoid(logit)
                     better = probability > surest_view[part]
                     label_view[part][better] = number + 1
                     surest_view[part][better] = probability[better]
-                    if maps:
-                        maps[number][part] = probability
                 done += part.stop - part.start
                 report(done / total)
         if drawn is not None:
-            _keep_drawn(labels, drawn)
+            keep_drawn(labels, drawn)
         if not self.all_pieces:
             for number, token in enumerate(self.tokens):
                 if token.pieces == "one":
@@ -144,8 +141,8 @@ class Segmenter:
     def _batches(
         self, image: Volume, group: _Group, cancelled: Callable[[], bool]
     ) -> Iterator[tuple[slice, list[tuple[int, np.ndarray]]]]:
-        """(slices, [(token number, probability (n, rows, columns))]) through the stack; half as many slices at once
-        whenever memory runs out."""
+        """(slices, [(token number, calibrated logits (n, rows, columns))]) through the stack; half as many slices at
+        once whenever memory runs out."""
         source = group.stack.view(image.array)
         start, at_once = 0, SLICES_AT_ONCE
         while start < len(source):
@@ -153,7 +150,7 @@ class Segmenter:
                 raise InterruptedError("segmenting was cancelled")
             part = slice(start, min(start + at_once, len(source)))
             try:
-                found = self._probabilities(source[part], group)
+                found = self._calibrated(source[part], group)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or at_once == 1:
                     raise
@@ -163,19 +160,19 @@ class Segmenter:
             yield part, found
             start = part.stop
 
-    def _probabilities(self, planes: np.ndarray, group: _Group) -> list[tuple[int, np.ndarray]]:
+    def _calibrated(self, planes: np.ndarray, group: _Group) -> list[tuple[int, np.ndarray]]:
         windowed = torch.from_numpy(np.ascontiguousarray(group.window.apply(planes)))
         images = group.grid.to_working(windowed)
         box = body_box(images, BLOCK)
         if box is None:
-            return []
+            return [(number, np.full(planes.shape, NO_BODY, dtype=np.float32)) for number in group.numbers]
         tiles = box.cut(images, -1.0)[:, None].to(self.device)
         logits = self._logits(tiles, group.numbers)
         found = []
         for number, logit in zip(group.numbers, logits.unbind(1), strict=True):
             calibration = self.tokens[number].calibration
-            whole = torch.zeros(images.shape)
-            box.put(torch.sigmoid(calibration.scale * logit + calibration.offset), whole)
+            whole = torch.full(images.shape, NO_BODY)
+            box.put(calibration.scale * logit + calibration.offset, whole)
             found.append((number, group.grid.from_working(whole).numpy()))
         return found
 
@@ -207,13 +204,6 @@ class Segmenter:
             yield class_logits(self.backbone.decode(features, prompts), prompts, features.size)
 
 
-def _keep_drawn(labels: np.ndarray, drawn: Drawn) -> None:
-    """Put the drawing back: painted voxels keep their label, and a drawn slice has no more of it than was drawn."""
-    painted = drawn.labels.array
-    for label, (axis, slices) in drawn.slices.items():
-        planes, painted_planes = np.moveaxis(labels, axis, 0), np.moveaxis(painted, axis, 0)
-        for index in slices:
-            plane, painted_plane = planes[index], painted_planes[index]
-            plane[(plane == label) & (painted_plane != label) & (painted_plane != UNKNOWN)] = 0
-    known = (painted != 0) & (painted != UNKNOWN)
-    labels[known] = painted[known]
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    result: np.ndarray = special.expit(logits)
+    return result

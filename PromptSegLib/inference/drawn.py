@@ -1,0 +1,62 @@
+"""What was drawn on the scan that is segmented: kept as drawn, and a guide to the shape in between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from PromptSegLib.imaging.annotation import UNKNOWN
+from PromptSegLib.imaging.interpolation import DrawnShape
+from PromptSegLib.imaging.volume import SliceStack, Volume
+
+NETWORK_WEIGHT = 0.5
+EDGE_MM = 1.0
+GAP_SHARE = 0.2
+"""The interpolated edge is off by about EDGE_MM plus GAP_SHARE of the way to the nearest drawn slice."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A drawing on the scan that is segmented.
+
+    labels: label map on the scan's grid, whose values are those of the result; slices: per label, the array axis and
+    the indices of the slices that are fully known.
+    """
+
+    labels: Volume
+    slices: Mapping[int, tuple[int, frozenset[int]]]
+
+    def shape(self, label: int, stack: SliceStack) -> DrawnShape | None:
+        """The shape of ``label`` between its drawn slices; None where it has none along this stack."""
+        axis, indices = self.slices.get(label, (stack.axis, frozenset()))
+        if axis != stack.axis or not indices:
+            return None
+        view = stack.view(self.labels.array)
+        return DrawnShape({i: view[i] == label for i in indices}, stack.shape, stack.spacing)
+
+
+def fuse(logits: np.ndarray, shape: DrawnShape, part: slice) -> np.ndarray:
+    """The network's calibrated logits (n, rows, columns) of the slices ``part``, joined by the drawn shape's.
+
+    The signed distance to the interpolated edge, over how far that edge is usually off, is a logit, too: sure close to
+    a drawn slice, faint far from one.
+    """
+    fused = NETWORK_WEIGHT * logits
+    for row, index in enumerate(range(part.start, part.stop)):
+        fused[row] += shape.distance(index) / (EDGE_MM + GAP_SHARE * shape.gap_mm(index))
+    return fused
+
+
+def keep_drawn(labels: np.ndarray, drawn: Drawn) -> None:
+    """Put the drawing back: painted voxels keep their label, and a drawn slice has no more of it than was drawn."""
+    painted = drawn.labels.array
+    for label, (axis, slices) in drawn.slices.items():
+        planes, painted_planes = np.moveaxis(labels, axis, 0), np.moveaxis(painted, axis, 0)
+        for index in slices:
+            plane, painted_plane = planes[index], painted_planes[index]
+            plane[(plane == label) & (painted_plane != label) & (painted_plane != UNKNOWN)] = 0
+    for plane, painted_plane in zip(labels, painted, strict=True):
+        known = (painted_plane != 0) & (painted_plane != UNKNOWN)
+        plane[known] = painted_plane[known]
