@@ -1,0 +1,87 @@
+"""The similarity head: what a class's tokens make of an embedding."""
+
+from __future__ import annotations
+
+from math import exp, sqrt
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from PromptSegLib.networks.head import HEAD_TOKENS, class_logits, head_shapes, similarity
+from Testing.networks.plain_punet import plain_logits
+
+
+def make_head(classes: int, channels: int = 8) -> dict[str, Tensor]:
+    return {name: torch.randn(classes, *shape).requires_grad_() for name, shape in head_shapes(channels).items()}
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+def test_similarity_lies_between_zero_and_one() -> None:
+    embedding = F.normalize(torch.randn(3, 8, 500), dim=1)
+    result = similarity(embedding, 100 * torch.randn(3, 16, 8))
+    assert result.shape == (3, 500)
+    assert result.min() >= 0 and result.max() <= 1
+
+
+@pytest.mark.parametrize(("sign", "expected"), [(1, 1.0), (-1, 0.0)])
+def test_similarity_reaches_both_ends(sign: int, expected: float) -> None:
+    embedding = F.normalize(torch.randn(1, 8, 1), dim=1)
+    result = similarity(embedding, sign * 3 * embedding.transpose(1, 2).expand(-1, 4, -1))
+    assert result.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_similarity_by_hand() -> None:
+    # Along x; tokens along x, y and at 45 degrees: cosines 1, 0, 0.7071, similarities 1, 0.5, 0.8536.
+    embedding = torch.tensor([[[1.0], [0.0]]])
+    tokens = torch.tensor([[[2.0, 0.0], [0.0, 5.0], [1.0, 1.0]]])
+    similarities = [1.0, 0.5, (1 + sqrt(0.5)) / 2]
+    weights = [exp(s / 0.1) for s in similarities]
+    expected = sum(w * s for w, s in zip(weights, similarities, strict=True)) / sum(weights)
+    assert expected == pytest.approx(0.969, abs=1e-3)
+    assert similarity(embedding, tokens).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_logits_by_hand() -> None:
+    """Foreground along the embedding, background against it: difference 1, scale 20, offset -3."""
+    channels = 4
+    embedding = torch.zeros(1, channels, 2, 2)
+    embedding[:, 0] = 7
+    direction = torch.tensor([1.0, 0, 0, 0]).expand(1, HEAD_TOKENS, channels)
+    prompts = {
+        "head.foreground": direction,
+        "head.background": -direction,
+        "head.log_scale": torch.tensor([[20.0]]).log(),
+        "head.offset": torch.tensor([[-3.0]]),
+    }
+    assert torch.allclose(class_logits(embedding, prompts, (4, 4)), torch.full((1, 4, 4), 17.0), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(13, 9), (13, 9, 3)])
+@pytest.mark.parametrize(("classes", "repeats"), [(1, 1), (1, 3), (3, 1), (3, 2)])
+def test_logits_of_classes_and_images(classes: int, repeats: int, size: tuple[int, ...]) -> None:
+    prompts = make_head(classes)
+    half = (7, 5, *size[2:])
+    embedding = torch.randn(classes * repeats, 8, *half)
+    logits = class_logits(embedding, prompts, size)
+    assert logits.shape == (classes * repeats, *size)
+    expected = plain_logits(embedding if len(size) == 3 else embedding.unsqueeze(-1), prompts, size)
+    assert torch.allclose(logits, expected, atol=1e-5)
+
+
+def test_logits_of_half_precision_features() -> None:
+    logits = class_logits(torch.randn(1, 8, 4, 4).half(), make_head(1), (8, 8))
+    assert logits.dtype == torch.float32
+
+
+def test_every_token_gets_a_gradient() -> None:
+    prompts = make_head(2)
+    class_logits(torch.randn(2, 8, 6, 6), prompts, (12, 12)).square().sum().backward()
+    for name, tensor in prompts.items():
+        assert tensor.grad is not None
+        assert (tensor.grad.flatten(2).abs().sum(-1) > 0).all() if tensor.dim() == 3 else tensor.grad.all(), name
