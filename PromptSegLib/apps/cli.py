@@ -382,3 +382,7 @@ def _read_card(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InputError(f"{path} must hold one JSON object of texts: mend it")
     return data
+
+
+if __name__ == "__main__":
+    main()

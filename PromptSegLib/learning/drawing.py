@@ -81,15 +81,11 @@ def prepare_drawing(scans: Sequence[DrawnScan]) -> Drawing:
     spacing = working_spacing(float(np.median(diameters)), native)
 
     working: list[WorkingSlice] = []
-    # Evenly spread over what was drawn, the same share of each scan.
-    share = min(1.0, MAX_SLICES / sum(len(scan.annotation.slices) for scan in scans))
     for scan, stack, window in zip(scans, stacks, windows, strict=True):
-        grid = WorkingGrid(stack.shape[1:], stack.spacing[1:], spacing)
-        indices = np.array(scan.annotation.slices)
-        chosen = np.linspace(0, len(indices) - 1, max(1, round(share * len(indices)))).round().astype(int)
+        grid = WorkingGrid((stack.shape[1], stack.shape[2]), stack.spacing[1:], spacing)
         images = stack.view(scan.image.array)
-        for index in indices[np.unique(chosen)]:
-            working.append(_working_slice(scan, int(index), images[index], grid, window))
+        for index in _chosen_slices(scan, MAX_SLICES // len(scans)):
+            working.append(_working_slice(scan, index, images[index], grid, window))
     return Drawing(
         slices=tuple(working),
         plane=planes[0],
@@ -98,6 +94,20 @@ def prepare_drawing(scans: Sequence[DrawnScan]) -> Drawing:
         pieces="one" if all(_is_one_piece(scan) for scan in scans) else "many",
         scans=len(scans),
     )
+
+
+def _chosen_slices(scan: DrawnScan, most: int) -> list[int]:
+    """At most ``most`` drawn slices, evenly spread: at least two in three show the structure where that many do."""
+    showing = [i for i in scan.annotation.slices if scan.annotation.foreground(i).any()]
+    empty = sorted(set(scan.annotation.slices) - set(showing))
+    of_empty = min(len(empty), max(most // 3, most - len(showing)), max(len(showing) // 2, 4))
+    return sorted(_spread(showing, max(1, most - of_empty)) + _spread(empty, of_empty))
+
+
+def _spread(indices: list[int], most: int) -> list[int]:
+    if len(indices) <= most:
+        return indices
+    return [indices[i] for i in np.linspace(0, len(indices) - 1, most).round().astype(int)] if most else []
 
 
 def _working_slice(scan: DrawnScan, index: int, plane: np.ndarray, grid: WorkingGrid, window: Window) -> WorkingSlice:

@@ -1,0 +1,66 @@
+"""Where the constants of ``PromptSegLib.inference.drawn`` come from: a grid search on training patients' new classes."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+from scipy import special
+
+from PromptSegLib.apps.demo import draw_slices, undrawn_dsc
+from PromptSegLib.imaging.annotation import Annotation
+from PromptSegLib.imaging.interpolation import DrawnShape
+from PromptSegLib.imaging.volume import slice_stack
+from PromptSegLib.inference.segmenter import Segmenter
+from PromptSegLib.learning.drawing import DrawnScan
+from PromptSegLib.learning.tuning import TuningOptions, tune
+from PromptSegLib.networks.device import keep_freed_memory
+from PromptSegLib.networks.weights import DEFAULT_BACKBONE, find_backbone, load_backbone
+from Testing.benchmarks.data import around, classes, scans
+
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+EDGES_MM = (0.5, 1.0, 2.0, 3.0)
+GAP_SHARES = (0.1, 0.2, 0.35, 0.5)
+
+
+def main(
+    patients: Annotated[int, typer.Option()] = 4, skip: int = 20, backbone: str = DEFAULT_BACKBONE, steps: int = 160
+) -> None:
+    keep_freed_memory()
+    network = load_backbone(find_backbone(backbone))
+    scores: dict[tuple[float, float, float], list[float]] = {g: [] for g in product(WEIGHTS, EDGES_MM, GAP_SHARES)}
+    alone: list[float] = []
+    for name, image, label_map in scans("train", patients, skip):
+        for (organ, label), count in product(classes().items(), (3, 5)):
+            part, truth = around(image, label_map.array == label, 3)
+            drawing, slices = draw_slices(truth, count)
+            annotation = Annotation.from_label_map(part.with_array(drawing), 1, axis=0)
+            token = tune([DrawnScan(part, annotation)], organ, network, TuningOptions(steps=steps, seconds=600))
+            (probability,) = Segmenter(network, [token]).segment(part, probabilities=True).probabilities
+            logits = special.logit(np.clip(probability.array, 1e-6, 1 - 1e-6))
+            stack = slice_stack(part, 0)
+            truths, view = stack.view(truth), stack.view(logits)
+            shape = DrawnShape({i: truths[i] for i in slices}, stack.shape, stack.spacing)
+            distances = np.stack([shape.distance(i) for i in range(len(truth))])
+            gaps = np.array([shape.gap_mm(i) for i in range(len(truth))])[:, None, None]
+            alone.append(undrawn_dsc(view > 0, truths, slices))
+            for weight, edge, share in scores:
+                fused = weight * view + distances / (edge + share * gaps)
+                scores[weight, edge, share].append(undrawn_dsc(fused > 0, truths, slices))
+            shape_alone = scores[0.0, EDGES_MM[0], GAP_SHARES[0]][-1]
+            best = max(scores[g][-1] for g in scores)
+            print(
+                f"{name} {organ} {count}: network {alone[-1]:.3f}, shape {shape_alone:.3f}, best {best:.3f}", flush=True
+            )
+    table = Table("network weight", "edge mm", "gap share", "DSC", title=f"Network alone {np.mean(alone):.3f}")
+    for grid in sorted(scores, key=lambda g: -np.mean(scores[g]))[:12]:
+        table.add_row(*map(str, grid), f"{np.mean(scores[grid]):.4f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
