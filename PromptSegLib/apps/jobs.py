@@ -33,7 +33,13 @@ def load_network(name: str | None, device: str) -> PUNet:
 
     keep_freed_memory()
     chosen = find_device(device)
-    return load_backbone(find_backbone(name or DEFAULT_BACKBONE), chosen)
+    network = load_backbone(find_backbone(name or DEFAULT_BACKBONE), chosen)
+    if network.preset.dimensions != 2:
+        raise InputError(
+            f"the backbone {network.name} works on blocks of slices, and classes are learned on slices: "
+            "choose a backbone of preset paper-2d"
+        )
+    return network
 
 
 @dataclass(frozen=True)

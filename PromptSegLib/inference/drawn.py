@@ -29,12 +29,14 @@ class Drawn:
     slices: Mapping[int, tuple[int, frozenset[int]]]
 
     def shape(self, label: int, stack: SliceStack) -> DrawnShape | None:
-        """The shape of ``label`` between its drawn slices; None where it has none along this stack."""
+        """The shape of ``label`` between its wholly drawn slices; None where it has none along this stack."""
         axis, indices = self.slices.get(label, (stack.axis, frozenset()))
-        if axis != stack.axis or not indices:
+        if axis != stack.axis:
             return None
         view = stack.view(self.labels.array)
-        return DrawnShape({i: view[i] == label for i in indices}, stack.shape, stack.spacing)
+        masks = {i: view[i] == label for i in indices if not (view[i] == UNKNOWN).any()}
+        masks = {i: mask for i, mask in masks.items() if mask.any()}
+        return DrawnShape(masks, stack.shape, stack.spacing) if masks else None
 
 
 def fuse(logits: np.ndarray, shape: DrawnShape, part: slice) -> np.ndarray:

@@ -34,7 +34,7 @@ from PromptSegLib.tokens.class_token import (
 HELD_OUT_TILE = 16
 HELD_OUT_SHARE = 0.15
 WHOLE_SLICES_FROM = 8
-"""From this many drawn slices on, whole slices are held out; with fewer, tiles of every slice."""
+"""From this many slices of the structure on, whole slices are held out; with fewer, tiles of every slice."""
 
 _EVALUATE_EVERY = 10
 _BATCH = 4
@@ -154,12 +154,13 @@ class _Tuner:
     def _split(self) -> tuple[list[Tensor], list[Tensor]]:
         """Known pixels to train on and known pixels held out, per slice, (1, h, w) bool each."""
         training, held_out = [], []
-        whole = len(self.drawing.slices) >= WHOLE_SLICES_FROM
+        showing = [i for i, part in enumerate(self.drawing.slices) if (part.known & (part.target > 0.5)).any()]
+        whole = len(showing) >= WHOLE_SLICES_FROM
         chosen: set[int] = set()
         if whole:
             # Inner slices only: nothing else stands in for the ends of the structure.
-            inner = torch.randperm(len(self.drawing.slices) - 2, generator=self.generator) + 1
-            chosen = set(inner[: max(1, round(HELD_OUT_SHARE * len(self.drawing.slices)))].tolist())
+            order = torch.randperm(len(showing) - 2, generator=self.generator) + 1
+            chosen = {showing[i] for i in order[: round(HELD_OUT_SHARE * len(showing))].tolist()}
         for number, part in enumerate(self.drawing.slices):
             if whole:
                 aside = torch.full_like(part.known, number in chosen)
