@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,7 +135,7 @@ class ClassToken:
             )
         found = {key: array.shape for key, array in self.numbers.items()}
         if set(found) != set(shapes):
-            odd = ", ".join(sorted(set(found) ^ set(shapes))[:3])
+            odd = ", ".join(f"{key!r:.80}" for key in sorted(set(found) ^ set(shapes))[:3])
             raise InputError(f"the token '{self.name}' has missing or unknown numbers ({odd}): the file is damaged")
         for key, shape in shapes.items():
             if found[key] != tuple(shape):
@@ -156,22 +156,18 @@ def load_token(path: str | Path) -> ClassToken:
         )
     data = path.read_bytes()
     metadata = _metadata(data, path)
-    if metadata.get("format") != FORMAT:
-        raise InputError(f"{path} is not a class token: choose a file written by PromptSeg")
-    if metadata.get("version") != str(FORMAT_VERSION):
-        raise InputError(f"{path} has token format {metadata.get('version')}, not {FORMAT_VERSION}: update PromptSeg")
     try:
         numbers = load(data)
     except (SafetensorError, KeyError) as error:
         raise InputError(f"{path} is damaged or cut off ({error}): get the file again") from error
     for name, array in numbers.items():
         if array.dtype != np.float32:
-            raise InputError(f"{path}: '{name}' is {array.dtype}, not float32: the file is damaged")
+            raise InputError(f"{path}: {name!r:.80} is {array.dtype}, not float32: the file is damaged")
         if not np.isfinite(array).all():
-            raise InputError(f"{path}: '{name}' holds values that are not finite: train the class again")
+            raise InputError(f"{path}: {name!r:.80} holds values that are not finite: train the class again")
     try:
         return _from_description(json.loads(metadata["token"]), numbers)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise InputError(f"{path} has a damaged description ({error}): get the file again") from error
 
 
@@ -182,11 +178,16 @@ def _metadata(data: bytes, path: Path) -> dict[str, str]:
         raise InputError(f"{path} is damaged or cut off: get the file again")
     try:
         header = json.loads(data[8 : 8 + length])
-    except ValueError as error:
+        metadata = header.pop("__metadata__", {})
+        is_token = metadata.get("format") == FORMAT and all(isinstance(v, str) for v in metadata.values())
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
         raise InputError(f"{path} is not a class token: choose a file written by PromptSeg") from error
-    metadata = header.pop("__metadata__", {}) if isinstance(header, dict) else {}
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+    if not is_token:
         raise InputError(f"{path} is not a class token: choose a file written by PromptSeg")
+    if metadata.get("version") != str(FORMAT_VERSION):
+        raise InputError(
+            f"{path} has token format {metadata.get('version')!r:.20}, not '{FORMAT_VERSION}': update PromptSeg"
+        )
     if sum(len(v) for v in metadata.values()) > _MAX_METADATA_BYTES:
         raise InputError(f"{path} has a description of more than {_MAX_METADATA_BYTES} bytes: the file is damaged")
     declared = 0
@@ -196,8 +197,8 @@ def _metadata(data: bytes, path: Path) -> dict[str, str]:
             raise InputError(f"{path} has a damaged table of numbers: get the file again")
         declared += math.prod(shape)
     if declared * 4 > MAX_BYTES:
-        raise InputError(f"{path} declares {declared} numbers, more than a class token can hold: the file is damaged")
-    return metadata
+        raise InputError(f"{path} declares more numbers than a class token can hold: the file is damaged")
+    return dict(metadata)
 
 
 def _from_description(data: dict[str, Any], numbers: dict[str, np.ndarray]) -> ClassToken:
@@ -212,17 +213,21 @@ def _from_description(data: dict[str, Any], numbers: dict[str, np.ndarray]) -> C
     calibration = Calibration(float(data["calibration"]["scale"]), float(data["calibration"]["offset"]))
     if not (math.isfinite(calibration.scale) and math.isfinite(calibration.offset)):
         raise ValueError("calibration is not finite")
+    window = Window.from_json(data["window"])
+    if not (math.isfinite(window.lower) and math.isfinite(window.upper)):
+        raise ValueError("window is not finite")
+    terminology = data["terminology"]
     training = data["training"]
     held_out = training["held_out_dsc"]
     return ClassToken(
-        name=checked_name(str(data["name"])),
+        name=checked_name(_text(data["name"])),
         color=(color[0], color[1], color[2]),
-        terminology=Terminology(**data["terminology"]) if data["terminology"] else None,
-        backbone=BackboneReference(**{key: str(data["backbone"][key]) for key in ("name", "fingerprint", "preset")}),
-        prompting=str(data["prompting"]),
+        terminology=Terminology(**{key: _text(value) for key, value in terminology.items()}) if terminology else None,
+        backbone=BackboneReference(**{key: _text(data["backbone"][key]) for key in ("name", "fingerprint", "preset")}),
+        prompting=_text(data["prompting"]),
         plane=data["plane"],
         spacing_mm=spacing,
-        window=Window.from_json(data["window"]),
+        window=window,
         calibration=calibration,
         pieces=data["pieces"],
         training=Training(
@@ -230,7 +235,7 @@ def _from_description(data: dict[str, Any], numbers: dict[str, np.ndarray]) -> C
             slices=int(training["slices"]),
             steps=int(training["steps"]),
             seconds=float(training["seconds"]),
-            date=str(training["date"]),
+            date=_text(training["date"]),
             seed=int(training["seed"]),
             held_out_dsc=None if held_out is None else float(held_out),
         ),
@@ -238,9 +243,21 @@ def _from_description(data: dict[str, Any], numbers: dict[str, np.ndarray]) -> C
     )
 
 
+def _text(value: Any) -> str:
+    """Text of a file from anywhere, which will be shown: no control characters, which could steer a terminal."""
+    if not isinstance(value, str) or not _is_printable(value):
+        raise ValueError(f"{value!r} is no printable text")
+    return value
+
+
 def checked_name(name: str) -> str:
     """A class name fit for a file and a screen; InputError when it is empty, long or has control characters."""
     name = name.strip()
-    if not name or len(name) > _MAX_NAME or re.search(r"[\x00-\x1f]", name):
+    if not name or len(name) > _MAX_NAME or not _is_printable(name):
         raise InputError(f"a class needs a name of 1 to {_MAX_NAME} printable characters: give one with --name")
     return name
+
+
+def _is_printable(text: str) -> bool:
+    # Unlike str.isprintable, this lets through the joiners and wide spaces that some languages write with.
+    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)

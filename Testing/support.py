@@ -1,0 +1,142 @@
+"""What tests share: a network that costs milliseconds, and a small scan with an organ that is easy to find."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from PromptSegLib.imaging.annotation import Annotation
+from PromptSegLib.imaging.volume import Geometry, Volume
+from PromptSegLib.imaging.window import Window
+from PromptSegLib.learning.drawing import DrawnScan
+from PromptSegLib.learning.tuning import TuningOptions, token_shapes, tune
+from PromptSegLib.networks.punet import DecoderLevel, Preset, PUNet, freeze
+from PromptSegLib.networks.weights import DEFAULT_BACKBONE, SHIPPED_FOLDERS, SUFFIX
+from PromptSegLib.tokens.class_token import BackboneReference, Calibration, ClassToken, Terminology, Training
+
+TINY = Preset("tiny", (64, 64), (4, 4), channels=(8, 12, 16, 20, 24), heads=2, prompt_tokens=4)
+"""A PUNet with all of its levels and hardly any channels. To load it from a file, put it into PRESETS first."""
+
+SHAPE = (12, 64, 64)
+SPACING = (3.0, 2.0, 2.0)
+FAST = TuningOptions(steps=4, probe_steps=100, seconds=1000)
+"""Enough for the head to find the organ; the deep prompts take four steps."""
+
+
+def shipped_backbone() -> Path | None:
+    """The file of the default backbone, None as long as none was trained."""
+    files = (folder / f"{DEFAULT_BACKBONE}{SUFFIX}" for folder in SHIPPED_FOLDERS)
+    return next((file for file in files if file.is_file()), None)
+
+
+@lru_cache(maxsize=4)
+def tiny_backbone(seed: int = 0, name: str = "tiny-1") -> PUNet:
+    """A frozen network of random weights and batch-norm statistics, all of which fp16 holds exactly.
+
+    Its decoder leans on the finest levels: deep random levels only blur, and the organ is to be found by its brightness.
+    """
+    before = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    network = PUNet(TINY, name)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    with torch.no_grad():
+        for level in network.decoder:
+            assert isinstance(level, DecoderLevel)
+            from_below = level.norm.num_features - level.conv.out_channels
+            level.conv.weight[:, :from_below] *= 0.1
+            level.conv.weight[:, from_below:] *= 2
+        for tensor in network.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(tensor.half())
+    torch.random.set_rng_state(before)
+    freeze(network)
+    return network
+
+
+def organ(shape: tuple[int, int, int] = SHAPE, spacing: tuple[float, float, float] = SPACING) -> np.ndarray:
+    """bool (slices, rows, columns): a spindle off the center, through the middle slices."""
+    z, y, x = (np.arange(n) * s for n, s in zip(shape, spacing, strict=True))
+    height, width = shape[1] * spacing[1], shape[2] * spacing[2]
+    middle = (shape[0] - 1) * spacing[0] / 2
+    radius = 16 * np.sqrt(np.clip(1 - ((z - middle) / (0.8 * middle + 1)) ** 2, 0, None))[:, None, None]
+    distance = (y[None, :, None] - 0.45 * height) ** 2 + (x[None, None, :] - 0.62 * width) ** 2
+    mask: np.ndarray = (distance < radius**2) & (radius > 3)
+    return mask
+
+
+def scan(
+    shape: tuple[int, int, int] = SHAPE, spacing: tuple[float, float, float] = SPACING, seed: int = 0
+) -> tuple[Volume, np.ndarray]:
+    """A made-up CT and its organ (bool): 200 HU in a body of 40 HU, an upright cylinder, in air."""
+    rng = np.random.default_rng(seed)
+    truth = organ(shape, spacing)
+    y, x = (np.linspace(-1, 1, n) for n in shape[1:])
+    body = (y[:, None] / 0.9) ** 2 + (x[None, :] / 0.95) ** 2 < 1
+    values = np.where(body, 40.0, -1000.0) + rng.normal(0, 5, shape)
+    values[truth] += 160
+    array = np.rint(values).astype(np.int16)
+    return Volume(array, Geometry(shape, spacing)), truth
+
+
+def drawing(image: Volume, truth: np.ndarray, slices: Iterable[int] = (3, 6, 9), axis: int = 0) -> Annotation:
+    """The organ drawn on some slices across an axis."""
+    return Annotation.from_label_map(image.with_array(drawn_labels(truth, slices, axis)), 1, axis=axis)
+
+
+def drawn_labels(truth: np.ndarray, slices: Iterable[int] = (3, 6, 9), axis: int = 0, label: int = 1) -> np.ndarray:
+    """uint8 label map that holds the organ on some slices only."""
+    labels = np.zeros(truth.shape, np.uint8)
+    for index in slices:
+        np.moveaxis(labels, axis, 0)[index][np.moveaxis(truth, axis, 0)[index]] = label
+    return labels
+
+
+def drawn_scan(slices: Iterable[int] = (3, 6, 9), seed: int = 0) -> DrawnScan:
+    image, truth = scan(seed=seed)
+    return DrawnScan(image, drawing(image, truth, slices))
+
+
+def dsc(found: np.ndarray, truth: np.ndarray) -> float:
+    return 2 * int((found & truth).sum()) / max(1, int(found.sum() + truth.sum()))
+
+
+@lru_cache(maxsize=8)
+def tuned_token(
+    name: str = "Organ",
+    slices: tuple[int, ...] = (3, 6, 9),
+    prompting: str = "decoder",
+    spacing_mm: float | None = None,
+) -> ClassToken:
+    """A token that finds the organ of `scan`; with ``spacing_mm`` it looks at another working spacing."""
+    token = tune([drawn_scan(slices)], name, tiny_backbone(), replace(FAST, prompting=prompting))
+    return token if spacing_mm is None else replace(token, spacing_mm=spacing_mm)
+
+
+def random_token(network: PUNet, name: str = "Organ", prompting: str = "decoder", seed: int = 0) -> ClassToken:
+    """A token of the right shapes and meaningless numbers, with every field set to something."""
+    rng = np.random.default_rng(seed)
+    shapes = token_shapes(network, prompting)
+    return ClassToken(
+        name=name,
+        color=(1, 20, 255),
+        terminology=Terminology("SCT", "64033007", "Kidney"),
+        backbone=BackboneReference(network.name, network.fingerprint(), network.preset_name),
+        prompting=prompting,
+        plane="coronal",
+        spacing_mm=1.75,
+        window=Window("percentile", -3.5, 812.25),
+        calibration=Calibration(1.25, -0.5),
+        pieces="many",
+        training=Training(2, 7, 150, 31.5, "2024-02-29", 11, 0.8125),
+        numbers={key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()},
+    )
