@@ -39,7 +39,7 @@ def shipped_backbone() -> Path | None:
 def tiny_backbone(seed: int = 0, name: str = "tiny-1") -> PUNet:
     """A frozen network of random weights and batch-norm statistics, all of which fp16 holds exactly.
 
-    Its decoder leans on the finest levels: deep random levels only blur, and the organ is to be found by its brightness.
+    Its decoder leans on the finest levels: deep random levels only blur, and the organ is told by its brightness.
     """
     before = torch.random.get_rng_state()
     torch.manual_seed(seed)
@@ -104,6 +104,24 @@ def drawn_labels(truth: np.ndarray, slices: Iterable[int] = (3, 6, 9), axis: int
 def drawn_scan(slices: Iterable[int] = (3, 6, 9), seed: int = 0) -> DrawnScan:
     image, truth = scan(seed=seed)
     return DrawnScan(image, drawing(image, truth, slices))
+
+
+def reoriented(volume: Volume, order: tuple[int, ...], flips: tuple[bool, ...]) -> Volume:
+    """The same voxels at the same places, stored along other axes and from other ends."""
+    geometry = volume.geometry
+    array = np.transpose(volume.array, order)
+    direction = np.array(geometry.direction)[:, order]
+    spacing = np.array(geometry.spacing)[list(order)]
+    origin = np.array(geometry.origin)
+    for axis, flip in enumerate(flips):
+        if flip:
+            array = np.flip(array, axis)
+            origin = origin + direction[:, axis] * spacing[axis] * (array.shape[axis] - 1)
+            direction[:, axis] *= -1
+    shape = (array.shape[0], array.shape[1], array.shape[2])
+    return Volume(
+        np.ascontiguousarray(array), Geometry(shape, tuple(spacing), tuple(origin), tuple(map(tuple, direction)))
+    )
 
 
 def dsc(found: np.ndarray, truth: np.ndarray) -> float:

@@ -59,9 +59,12 @@ class WorkingGrid:
         """(n, *size) -> (n, rows, columns); for probabilities and logits, never for labels."""
         return _resize(maps, self.shape)
 
-    def nearest(self, slices: Tensor) -> Tensor:
-        """(n, rows, columns) bool -> (n, *size), the value of the nearest pixel."""
-        return F.interpolate(slices[:, None].float(), size=self.size, mode="nearest-exact")[:, 0] > 0.5
+    def known(self, slices: Tensor) -> Tensor:
+        """(n, rows, columns) bool -> (n, *size): whether the nearest pixel is known, or where it gets coarser, any
+        pixel within."""
+        rows, columns = (min(a, b) for a, b in zip(self.shape, self.size, strict=True))
+        within = F.adaptive_max_pool2d(slices[:, None].float(), (rows, columns))
+        return F.interpolate(within, size=self.size, mode="nearest-exact")[:, 0] > 0.5
 
 
 def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -85,7 +85,9 @@ def prepare_drawing(scans: Sequence[DrawnScan]) -> Drawing:
         grid = WorkingGrid((stack.shape[1], stack.shape[2]), stack.spacing[1:], spacing)
         images = stack.view(scan.image.array)
         for index in _chosen_slices(scan, MAX_SLICES // len(scans)):
-            working.append(_working_slice(scan, index, images[index], grid, window))
+            part = _working_slice(scan, index, images[index], grid, window)
+            if part is not None:
+                working.append(part)
     return Drawing(
         slices=tuple(working),
         plane=planes[0],
@@ -110,7 +112,10 @@ def _spread(indices: list[int], most: int) -> list[int]:
     return [indices[i] for i in np.linspace(0, len(indices) - 1, most).round().astype(int)] if most else []
 
 
-def _working_slice(scan: DrawnScan, index: int, plane: np.ndarray, grid: WorkingGrid, window: Window) -> WorkingSlice:
+def _working_slice(
+    scan: DrawnScan, index: int, plane: np.ndarray, grid: WorkingGrid, window: Window
+) -> WorkingSlice | None:
+    """None for a slice of nothing but air, in which there is nothing to learn."""
     annotation = scan.annotation
     stack = slice_stack(scan.image, annotation.axis)
 
@@ -120,12 +125,18 @@ def _working_slice(scan: DrawnScan, index: int, plane: np.ndarray, grid: Working
     known = oriented(annotation.known(index))
     drawn = oriented(annotation.foreground(index)).float()
     image = grid.to_working(torch.from_numpy(np.ascontiguousarray(window.apply(plane)))[None])
-    working_known = grid.nearest(known)
+    working_known = grid.known(known)
     # Unknown pixels lend nothing: the share of the structure is taken among the known ones around.
     weight = grid.to_working(known.float())
     target = (grid.to_working(drawn * known) / weight.clamp_min(1e-6)).clamp(0, 1)
-    box = body_box(image, MIN_BOX, also=(target > 0) & working_known)
-    assert box is not None, "a slice with something drawn has a box"
+    peak = float(target.max())
+    if 0 < peak <= 0.5:
+        # Thinner than a working pixel: where it is most, there it is.
+        target = target / peak
+    is_drawn = index in annotation.drawn
+    box = body_box(image, MIN_BOX, also=(target > 0) & working_known if is_drawn else working_known)
+    if box is None:
+        return None
     return WorkingSlice(box.cut(image, -1.0), box.cut(target, 0.0), box.cut(working_known.float(), 0.0) > 0.5)
 
 
