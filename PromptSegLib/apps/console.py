@@ -14,8 +14,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-output = Console(highlight=False)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+# Without markup: square brackets in names and paths are just that.
+output = Console(highlight=False, markup=False, emoji=False)
+errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -59,8 +60,9 @@ def _finite(data: Any) -> Any:
 @contextmanager
 def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[float, str], None]]:
     """Yields ``report(fraction, text)``; nothing is drawn when ``quiet`` or when nobody watches."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[note]}"), console=errors, disable=quiet) as progress:
+    description, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
+    columns = (description, BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), note)
+    with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal) as progress:
         task = progress.add_task(label, total=1.0, note="")
         yield lambda fraction, note: progress.update(task, completed=fraction, note=note)
 

@@ -174,8 +174,11 @@ def _read_drawn(image: Volume, job: SegmentJob, path: Path, classes: int) -> Dra
     found = {int(value) for plane in label_map.array for value in np.unique(plane)} - {0, UNKNOWN}
     if not found:
         raise InputError(f"there is nothing painted in {path}: leave --drawn away or give the drawing")
-    if max(found) > classes:
-        raise InputError(f"{path} holds label {max(found)}, but there are {classes} tokens: label n belongs to token n")
+    strange = [label for label in sorted(found) if not 1 <= label <= classes]
+    if strange:
+        raise InputError(
+            f"{path} holds label {strange[-1]}, but there are {classes} tokens: label n belongs to token n"
+        )
     slices: dict[int, tuple[int, frozenset[int]]] = {}
     for label in sorted(found) if not job.scribbles else ():
         annotation = Annotation.from_label_map(label_map, label, source=str(path))

@@ -62,7 +62,8 @@ def prepare_drawing(scans: Sequence[DrawnScan]) -> Drawing:
     """Bring the drawn slices of one structure to a common working spacing.
 
     Raises:
-        InputError: if the scans were drawn on different planes, or CT and other scans are mixed.
+        InputError: if the scans were drawn on different planes, CT and other scans are mixed, or the drawing is too
+            small to show structure and background.
     """
     if not scans:
         raise InputError("there is no drawn scan to learn from: give at least one image and its drawing")
@@ -88,6 +89,12 @@ def prepare_drawing(scans: Sequence[DrawnScan]) -> Drawing:
             part = _working_slice(scan, index, images[index], grid, window)
             if part is not None:
                 working.append(part)
+    inside = any(bool((part.known & (part.target > 0.5)).any()) for part in working)
+    outside = any(bool((part.known & (part.target <= 0.5)).any()) for part in working)
+    if not (inside and outside):
+        raise InputError(
+            f"the drawing is too small to be seen at {spacing} mm: draw more, and some background beside it"
+        )
     return Drawing(
         slices=tuple(working),
         plane=planes[0],

@@ -175,7 +175,10 @@ class _Tuner:
                     aside = torch.zeros_like(part.known)
             training.append(part.known & ~aside)
             held_out.append(part.known & aside)
-        if not any(bool((k & (p.target > 0.5)).any()) for k, p in zip(training, self.drawing.slices, strict=True)):
+        pairs = list(zip(training, self.drawing.slices, strict=True))
+        inside = any(bool((k & (p.target > 0.5)).any()) for k, p in pairs)
+        outside = any(bool((k & (p.target <= 0.5)).any()) for k, p in pairs)
+        if not (inside and outside):
             return [p.known for p in self.drawing.slices], [torch.zeros_like(p.known) for p in self.drawing.slices]
         return training, held_out
 

@@ -178,3 +178,11 @@ def test_refusals() -> None:
     other, other_truth = scan((12, 32, 32))
     with pytest.raises(InputError, match="grid of its image"):
         DrawnScan(image, drawing(other, other_truth, [6]))
+
+
+def test_structure_and_background_in_one_working_pixel() -> None:
+    image, _ = scan(spacing=(3.0, 0.25, 0.25))
+    labels = np.zeros(image.array.shape, np.uint8)
+    labels[6, 32, 32], labels[6, 32, 33] = 1, 2
+    with pytest.raises(InputError, match="too small to be seen"):
+        with_labels(labels, image, scribbles=True)

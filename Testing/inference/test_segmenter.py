@@ -1,0 +1,287 @@
+"""Segmenting: classes do not disturb each other, drawings are kept, and nothing moves on the way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.annotation import UNKNOWN
+from PromptSegLib.imaging.volume import Geometry, Volume
+from PromptSegLib.inference import segmenter as segmenter_module
+from PromptSegLib.inference.drawn import Drawn
+from PromptSegLib.inference.segmenter import Segmentation, Segmenter
+from PromptSegLib.networks.backbone import Features, Prompts
+from PromptSegLib.tokens.class_token import Calibration, ClassToken
+from Testing.support import drawn_labels, dsc, random_token, reoriented, scan, tiny_backbone, tuned_token
+
+
+def segment(image: Volume, *tokens: ClassToken, drawn: Drawn | None = None, **options: bool) -> Segmentation:
+    all_pieces = options.pop("all_pieces", False)
+    return Segmenter(tiny_backbone(), tokens or [tuned_token()], all_pieces=all_pieces).segment(image, drawn, **options)
+
+
+def another(seed: int = 1, spacing_mm: float | None = None, prompting: str = "decoder") -> ClassToken:
+    """Another class, of random numbers, which looks at axial CT slices as the tuned one does."""
+    like = tuned_token()
+    token = random_token(tiny_backbone(), f"Other {seed}", prompting, seed)
+    spacing_mm = spacing_mm or like.spacing_mm
+    return replace(token, plane=like.plane, window=like.window, spacing_mm=spacing_mm, calibration=Calibration())
+
+
+def test_finds_the_organ_on_its_own_scan_and_on_another() -> None:
+    for seed in (0, 9):
+        image, truth = scan(seed=seed)
+        result = segment(image)
+        assert result.labels.array.dtype == np.uint8 and result.probabilities == ()
+        assert dsc(result.labels.array == 1, truth) > 0.8
+        assert set(np.unique(result.labels.array)) == {0, 1}
+
+
+@pytest.mark.parametrize("spacing_mm", [None, 2.0])
+@pytest.mark.parametrize("prompting", ["decoder", "full"])
+def test_another_class_changes_no_bit_of_the_first(spacing_mm: float | None, prompting: str) -> None:
+    image, _ = scan()
+    token, other = tuned_token(), another(1, spacing_mm, prompting)
+    (alone,) = segment(image, token, probabilities=True).probabilities
+    assert alone.array.dtype == np.float32 and alone.geometry == image.geometry
+    assert 0 <= alone.array.min() < 0.1 and 0.9 < alone.array.max() <= 1
+    first, _ = segment(image, token, other, probabilities=True).probabilities
+    _, second = segment(image, other, token, probabilities=True).probabilities
+    assert np.array_equal(first.array, alone.array)
+    assert np.array_equal(second.array, alone.array)
+
+
+def test_the_surest_class_wins() -> None:
+    image, _ = scan()
+    tokens = (tuned_token(), another(1), another(2, 2.0))
+    result = segment(image, *tokens, probabilities=True, all_pieces=True)
+    maps = np.stack([volume.array for volume in result.probabilities])
+    best = maps.argmax(0) + 1
+    expected = np.where(maps.max(0) > 0.5, best, 0)
+    # Half precision holds the surest so far, so that classes closer to each other than that may change places.
+    ordered = np.sort(maps, axis=0)
+    clear = (ordered[-1] - ordered[-2] > 1e-3) & (np.abs(ordered[-1] - 0.5) > 1e-3)
+    assert np.array_equal(result.labels.array[clear], expected[clear]) and clear.mean() > 0.5
+
+
+def drawing_of(labels: np.ndarray, image: Volume, **slices: tuple[int, ...]) -> Drawn:
+    known = {int(name.removeprefix("label")): (0, frozenset(indices)) for name, indices in slices.items()}
+    return Drawn(image.with_array(labels), known)
+
+
+def test_drawn_slices_stay_as_drawn() -> None:
+    """Also where the drawing is not what the network finds: half of the organ, and a square beside it."""
+    image, truth = scan()
+    labels = drawn_labels(truth, [3, 6, 9])
+    labels[6, :29] = 0
+    labels[6, 40:44, 10:14] = 1
+    result = segment(image, drawn=drawing_of(labels, image, label1=(3, 6, 9))).labels.array
+    for index in (3, 6, 9):
+        assert np.array_equal(result[index] == 1, labels[index] == 1)
+    assert (result[7] == 1).any(), "slices in between are segmented"
+
+
+def test_what_is_unknown_on_a_drawn_slice_is_segmented() -> None:
+    image, truth = scan()
+    labels = np.full(truth.shape, UNKNOWN, np.uint8)
+    labels[6, :29] = 0
+    result = segment(image, drawn=drawing_of(labels, image, label1=(6,))).labels.array
+    assert not result[6, :29].any()
+    assert dsc(result[6, 29:] == 1, truth[6, 29:]) > 0.8
+
+
+def test_strokes_stay_as_painted() -> None:
+    image, truth = scan()
+    labels = np.zeros(truth.shape, np.uint8)
+    labels[6, 29, 38:42], labels[5, 20:24, 10] = 2, 1
+    drawn = Drawn(image.with_array(labels), {})
+    result = segment(image, tuned_token(), another(), drawn=drawn).labels.array
+    assert np.array_equal(result[labels > 0], labels[labels > 0])
+
+
+def test_a_drawing_of_one_class_leaves_the_other_alone() -> None:
+    image, truth = scan()
+    labels = np.zeros(truth.shape, np.uint8)
+    labels[6, 30:34, 12:16] = 2
+    alone = segment(image).labels.array
+    both = segment(image, tuned_token(), another(), drawn=drawing_of(labels, image, label2=(6,))).labels.array
+    assert np.array_equal(both[6] == 2, labels[6] == 2)
+    assert np.array_equal(alone[6] == 1, both[6] == 1)
+
+
+def test_tiles_give_what_whole_slices_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, truth = scan()
+    whole = segment(image).labels.array == 1
+    monkeypatch.setattr(segmenter_module, "WHOLE_PLANE", 96)
+    monkeypatch.setattr(segmenter_module, "TILE", 96)
+    seen: list[tuple[int, ...]] = []
+    encode = tiny_backbone().encode
+
+    def spy(images: Tensor, prompts: Prompts | None = None) -> Features:
+        seen.append(tuple(images.shape[2:]))
+        return encode(images, prompts)
+
+    monkeypatch.setattr(tiny_backbone(), "encode", spy)
+    tiled = segment(image).labels.array == 1
+    assert set(seen) == {(96, 96)}
+    assert dsc(tiled, whole) > 0.9 and dsc(tiled, truth) > 0.8
+
+
+class Cramped:
+    """A backbone's `encode` on a machine whose memory holds two slices."""
+
+    def __init__(self, error: Exception, most: int = 2) -> None:
+        self.encode, self.error, self.most = tiny_backbone().encode, error, most
+        self.sizes: list[int] = []
+
+    def __call__(self, images: Tensor, prompts: Prompts | None = None) -> Features:
+        self.sizes.append(len(images))
+        if len(images) > self.most:
+            raise self.error
+        return self.encode(images, prompts)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_fewer_slices_at_once_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    image, _ = scan()
+    expected = segment(image).labels.array
+    cramped = Cramped(error)
+    monkeypatch.setattr(tiny_backbone(), "encode", cramped)
+    assert np.array_equal(segment(image).labels.array, expected)
+    assert cramped.sizes == [8, 4, 2, 2, 2, 2, 2, 2]
+
+
+def test_other_errors_and_no_memory_at_all_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, _ = scan()
+    tuned_token()
+    monkeypatch.setattr(tiny_backbone(), "encode", Cramped(RuntimeError("shapes do not match")))
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        segment(image)
+    monkeypatch.undo()
+    monkeypatch.setattr(tiny_backbone(), "encode", Cramped(torch.OutOfMemoryError("out of memory"), most=0))
+    with pytest.raises(torch.OutOfMemoryError):
+        segment(image)
+
+
+@pytest.mark.parametrize(
+    "order, flips",
+    [
+        ((0, 1, 2), (False, False, True)),
+        ((0, 1, 2), (False, True, False)),
+        ((0, 1, 2), (True, False, False)),
+        ((2, 1, 0), (False, False, False)),
+        ((1, 2, 0), (True, True, False)),
+    ],
+)
+def test_however_stored_the_result_is_the_same(order: tuple[int, ...], flips: tuple[bool, ...]) -> None:
+    image, _ = scan((12, 60, 64), seed=3)
+    expected = image.with_array(segment(image).labels.array)
+    turned = reoriented(image, order, flips)
+    result = segment(turned).labels
+    assert result.geometry == turned.geometry
+    assert np.array_equal(result.array, reoriented(expected, order, flips).array)
+
+
+def test_an_oblique_flipped_volume_keeps_its_grid() -> None:
+    """A gantry turned by some degrees about every axis, stored from the other end."""
+    image, _ = scan()
+    rotation = np.eye(3)
+    for axis, angle in enumerate((0.2, -0.15, 0.1)):
+        turn = np.eye(3)
+        first, second = (i for i in range(3) if i != axis)
+        turn[first, first] = turn[second, second] = np.cos(angle)
+        turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
+        rotation = rotation @ turn
+    flipped = reoriented(image, (0, 1, 2), (False, True, True))
+    direction = rotation @ np.array(flipped.geometry.direction)
+    geometry = Geometry(image.geometry.shape, image.geometry.spacing, (10.1, -20.2, 30.3), tuple(map(tuple, direction)))
+    result = segment(Volume(flipped.array, geometry), probabilities=True)
+    assert result.labels.geometry == geometry and result.probabilities[0].geometry == geometry
+    assert np.array_equal(result.labels.array, np.flip(segment(image).labels.array, (1, 2)))
+
+
+@pytest.mark.parametrize("spacing", [(3.0, 2.0, 2.0), (3.0, 1.7, 1.3)])
+def test_the_result_is_not_shifted(spacing: tuple[float, float, float]) -> None:
+    image, truth = scan(spacing=spacing)
+    found = segment(image).labels.array == 1
+    for axis in range(3):
+        there, here = (np.nonzero(mask)[axis].mean() for mask in (truth, found))
+        # A random network's borders are ragged, but nothing may be off by a pixel.
+        assert abs(there - here) < 0.75
+
+
+def test_says_how_far_it_is_and_stops_when_told() -> None:
+    image, _ = scan()
+    seen: list[float] = []
+    worker = Segmenter(tiny_backbone(), [tuned_token(), another(1, 2.0)])
+    worker.segment(image, report=seen.append)
+    assert seen == sorted(seen) and seen[-1] == 1 and len(seen) == 4
+    seen.clear()
+    with pytest.raises(InterruptedError):
+        worker.segment(image, report=seen.append, cancelled=lambda: len(seen) >= 1)
+    assert len(seen) == 1
+
+
+def two_pieces() -> tuple[Volume, np.ndarray]:
+    """The scan with a second, smaller piece as bright as the organ."""
+    image, truth = scan()
+    piece = np.zeros_like(truth)
+    piece[5:8, 22:34, 8:18] = True
+    image.array[piece & ~truth] += 160
+    return image, piece
+
+
+def test_pieces_apart_from_the_organ() -> None:
+    image, piece = two_pieces()
+    one = replace(tuned_token(), pieces="one")
+    kept = segment(image, one).labels.array
+    assert not kept[piece].any() and kept.any()
+    for result in (segment(image, one, all_pieces=True), segment(image, replace(one, pieces="many"))):
+        assert result.labels.array[piece].mean() > 0.7
+    labels = np.zeros(piece.shape, np.uint8)
+    labels[6][piece[6]] = 1
+    drawn = segment(image, one, drawn=drawing_of(labels, image, label1=(6,))).labels.array
+    assert drawn[piece].mean() > 0.5
+    assert not drawn[8:, :, 32:].any() and not drawn[:4, :, 32:].any(), "the piece that was not drawn on is gone"
+
+
+def test_air_holds_nothing() -> None:
+    image, _ = scan()
+    air = image.with_array(np.full_like(image.array, -1000))
+    result = segment(air, probabilities=True)
+    assert not result.labels.array.any() and result.probabilities[0].array.max() < 1e-3
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 64), (3, 20, 100), (2, 7, 5)])
+def test_any_shape(shape: tuple[int, int, int]) -> None:
+    image, _ = scan((12, 64, 64))
+    array = np.resize(image.array[6], shape).astype(np.int16)
+    volume = Volume(array, Geometry(shape, (3.0, 2.0, 2.0)))
+    result = segment(volume, probabilities=True)
+    assert result.labels.array.shape == shape and np.isfinite(result.probabilities[0].array).all()
+
+
+def test_refusals() -> None:
+    network, token = tiny_backbone(), random_token(tiny_backbone())
+    with pytest.raises(InputError, match="no class token"):
+        Segmenter(network, [])
+    with pytest.raises(InputError, match="255 classes are more than"):
+        Segmenter(network, [token] * 255)
+    with pytest.raises(InputError, match="belongs to the backbone tiny-1"):
+        Segmenter(tiny_backbone(1, "tiny-2"), [token])
+    with pytest.raises(InputError, match="no prompting 'sideways'"):
+        Segmenter(network, [replace(token, prompting="sideways")])
+    with pytest.raises(InputError, match="missing or unknown numbers"):
+        Segmenter(network, [replace(token, prompting="full")])

@@ -1,0 +1,317 @@
+"""Pre-training: it learns only from what is drawn, and goes on after any interruption as if there had been none."""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.formats import write_image
+from PromptSegLib.learning.pretraining import trainer as trainer_module
+from PromptSegLib.learning.pretraining.objectives import (
+    REGION_TEMPERATURE,
+    BaseClasses,
+    RegionObjective,
+    SegmentationObjective,
+    images_for,
+    region_loss,
+)
+from PromptSegLib.learning.pretraining.recipe import Recipe, pretrain
+from PromptSegLib.learning.pretraining.samples import SliceSampler
+from PromptSegLib.learning.pretraining.scans import ScanCache, find_scans
+from PromptSegLib.learning.pretraining.trainer import Pretrainer, Progress, Schedule
+from PromptSegLib.networks import punet
+from PromptSegLib.networks.punet import PUNet
+from PromptSegLib.networks.weights import load_backbone, read_info
+from Testing.support import TINY, scan
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = replace(TINY, name="paper-2d")
+PATCHES = (64,)
+SCHEDULE = Schedule(4, checkpoint_seconds=-1.0)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only preset that pre-training takes, at a size that takes no time."""
+    monkeypatch.setitem(punet.PRESETS, SMALL.name, SMALL)
+    monkeypatch.setattr(trainer_module, "PATCHES", PATCHES)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three scans with the organ (1) and a second structure (2), which was not drawn in the last of them."""
+    folder = tmp_path_factory.mktemp("scans")
+    for number in range(3):
+        image, truth = scan(seed=number)
+        labels = truth.astype(np.uint8)
+        labels[4:8, 20:30, 12:20] = 2
+        image.array[4:8, 20:30, 12:20] -= 130
+        if number == 2:
+            labels[labels == 2] = 0
+        (folder / f"scan{number}").mkdir()
+        write_image(image, folder / f"scan{number}" / "ct.nii.gz")
+        write_image(image.with_array(labels), folder / f"scan{number}" / "oar.nii.gz")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def sampler_of(data: Path, cache: Path, labels: list[int]) -> SliceSampler:
+    sampler = SliceSampler(ScanCache(find_scans(data, "ct.nii.gz", "oar.nii.gz"), cache), labels)
+    for number in range(len(sampler.scans)):
+        sampler.index(number)
+    return sampler
+
+
+def trainer_of(data: Path, cache: Path, schedule: Schedule = SCHEDULE) -> Pretrainer:
+    sampler = sampler_of(data, cache, [1, 2])
+    torch.manual_seed(schedule.seed)
+    network = PUNet(SMALL, "small-1")
+    base = BaseClasses(network, ["organ", "other"])
+    objectives = [SegmentationObjective(sampler, base, 2, 1), RegionObjective(sampler, 1)]
+    return Pretrainer(network, base, objectives, schedule)
+
+
+def weights_of(trainer: Pretrainer) -> dict[str, Tensor]:
+    return {
+        **{f"network.{k}": v.clone() for k, v in trainer.network.state_dict().items()},
+        **{f"base.{k}": v.clone() for k, v in trainer.base.state_dict().items()},
+    }
+
+
+class PowerCutError(Exception):
+    """Stands in for a power cut in the middle of a step."""
+
+
+@pytest.mark.parametrize("last", [1, 3])
+def test_resumed_it_is_as_if_never_interrupted(data: Path, cache: Path, tmp_path: Path, last: int) -> None:
+    whole = trainer_of(data, cache)
+    whole.run(tmp_path / "whole.checkpoint")
+    assert [entry["step"] for entry in whole.history] == [1, 2, 3, 4]
+
+    def stop(progress: Progress) -> None:
+        if progress.step > last:
+            raise PowerCutError
+
+    checkpoint = tmp_path / "killed.checkpoint"
+    killed = trainer_of(data, cache)
+    with pytest.raises(PowerCutError):
+        killed.run(checkpoint, stop)
+    seen: list[int] = []
+    resumed = trainer_of(data, cache, replace(SCHEDULE, checkpoint_seconds=1000.0))
+    resumed.run(checkpoint, lambda progress: seen.append(progress.step))
+    assert seen == list(range(last + 1, 5))
+    assert resumed.history == whole.history
+    for name, tensor in weights_of(whole).items():
+        assert torch.equal(weights_of(resumed)[name], tensor), name
+    again = trainer_of(data, cache)
+    again.run(checkpoint, lambda progress: pytest.fail("there was nothing left to do"))
+    assert again.history == whole.history
+
+
+def test_a_checkpoint_of_another_schedule(data: Path, cache: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "a.checkpoint"
+    trainer_of(data, cache, Schedule(1)).run(checkpoint)
+    for schedule in (Schedule(5), Schedule(1, seed=1), Schedule(1, body_rate=1e-4)):
+        with pytest.raises(InputError, match="another schedule"):
+            trainer_of(data, cache, schedule).run(checkpoint)
+
+
+def recipe_of(data: Path) -> Recipe:
+    return Recipe(data, "small-1", {1: "organ", 2: "other"}, SCHEDULE, active=2, per_class=1, pairs=1)
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+import torch
+from PromptSegLib.learning.pretraining import trainer
+from PromptSegLib.learning.pretraining.recipe import pretrain
+from PromptSegLib.networks import punet
+from Testing.learning.test_pretraining import PATCHES, SMALL, recipe_of
+torch.set_num_threads(int(sys.argv[4]))
+punet.PRESETS[SMALL.name] = SMALL
+trainer.PATCHES = PATCHES
+def report(progress):
+    if progress.step == 3:
+        print("killable", flush=True)
+        time.sleep(600)
+pretrain(recipe_of(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), {}, report)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on(data: Path, cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "small-1.safetensors"
+    arguments = [str(data), str(out), str(cache), str(torch.get_num_threads())]
+    with subprocess.Popen([sys.executable, "-c", KILLED, *arguments], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"killable\n"
+        process.send_signal(signal.SIGKILL)
+    assert not out.exists() and out.with_suffix(".checkpoint").is_file()
+    steps: list[int] = []
+    pretrain(recipe_of(data), out, cache, {}, lambda progress: steps.append(progress.step))
+    assert steps == [3, 4]
+    other = tmp_path / "other.safetensors"
+    pretrain(recipe_of(data), other, cache, {})
+    expected = load_file(other)
+    for name, tensor in load_file(out).items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_writes_a_backbone_and_its_card(data: Path, cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "small-1.safetensors"
+    prepared: list[tuple[int, int]] = []
+    recipe = replace(recipe_of(data), schedule=Schedule(1))
+    pretrain(recipe, out, cache, {"source": "made up"}, prepared=lambda n, total: prepared.append((n, total)))
+    assert prepared == [(1, 3), (2, 3), (3, 3)]
+    assert {path.name for path in tmp_path.iterdir()} == {"small-1.safetensors", "small-1.md"}
+    info = read_info(out)
+    assert info.name == "small-1" and info.preset == "paper-2d"
+    assert info.card["source"] == "made up" and info.card["scans"] == 3
+    assert info.card["base classes"] == ["organ", "other"] and info.card["objectives"] == ["segmentation", "regions"]
+    assert info.card["schedule"] == asdict(recipe.schedule)
+    assert all(math.isfinite(loss) for loss in info.card["final losses"].values())
+    text = out.with_suffix(".md").read_text()
+    assert load_backbone(out).fingerprint() in text and "made up" in text
+    assert str(tmp_path) not in text and str(data) not in text
+
+
+def test_without_labels(data: Path, cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "small-1.safetensors"
+    pretrain(replace(recipe_of(data), classes={}, schedule=Schedule(1)), out, cache, {})
+    assert read_info(out).card["objectives"] == ["regions"]
+
+
+def test_refusals(data: Path, cache: Path, tmp_path: Path) -> None:
+    recipe, out = recipe_of(data), tmp_path / "small-1.safetensors"
+    for wrong, target, match in (
+        (replace(recipe, preset="paper-3d-flat"), out, "needs the preset paper-2d"),
+        (recipe, tmp_path / "missing" / out.name, "does not exist"),
+        (replace(recipe, classes={}, pairs=0), out, "nothing to learn from"),
+        (replace(recipe, data=tmp_path / "missing"), out, "data folder .* does not exist"),
+        (replace(recipe, image_name="mr.nii.gz"), out, "no file named mr.nii.gz"),
+        (replace(recipe, classes={1: "organ", 7: "liver"}), out, "has the base class liver"),
+    ):
+        with pytest.raises(InputError, match=match):
+            pretrain(wrong, target, cache, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_absent_organ_is_never_background(data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last scan does not show structure 2, which may only mean that nobody drew it."""
+    sampler = sampler_of(data, cache, [1, 2])
+    assert sampler.holding == {0: [0, 1, 2], 1: [0, 1]}
+    opened: list[int] = []
+    known = ScanCache.__getitem__
+    monkeypatch.setattr(ScanCache, "__getitem__", lambda self, number: (opened.append(number), known(self, number))[1])
+    monkeypatch.setattr(sampler, "holding", {1: sampler.holding[1]})
+    batch = sampler.labelled(np.random.default_rng(0), 1, 24, 64)
+    assert set(opened) == {0, 1} and batch.classes.tolist() == [1]
+    assert batch.target.amax((1, 2)).max() > 0.9
+
+
+def test_a_labelled_batch(data: Path, cache: Path) -> None:
+    sampler = sampler_of(data, cache, [1, 2])
+    batch = sampler.labelled(np.random.default_rng(0), 2, 3, 64)
+    assert batch.image.shape == (6, 1, 64, 64) and batch.target.shape == (6, 64, 64)
+    assert sorted(batch.classes.tolist()) == [0, 1]
+    assert batch.target.min() >= 0 and batch.target.max() <= 1 and batch.image.abs().max() <= 1.5
+    again = sampler.labelled(np.random.default_rng(0), 2, 3, 64)
+    assert torch.equal(batch.image, again.image) and torch.equal(batch.target, again.target)
+    assert len(sampler.labelled(np.random.default_rng(0), 5, 1, 32).classes) == 5, "more classes than there are"
+
+
+def test_a_paired_batch(data: Path, cache: Path) -> None:
+    sampler = sampler_of(data, cache, [])
+    batch = sampler.paired(np.random.default_rng(0), 2, 64)
+    assert all(image.shape == (2, 1, 64, 64) for image in batch.images)
+    assert all(region.shape == (2, 64, 64) and region.dtype == torch.int64 for region in batch.regions)
+    for first, second in zip(*batch.regions, strict=True):
+        assert set(first.unique().tolist()) & set(second.unique().tolist()) - {0}, "the views share no region"
+
+
+def test_prepared_scans_are_used_again(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = find_scans(data, "ct.nii.gz", "oar.nii.gz")[:1]
+    first = ScanCache(pairs, tmp_path)[0]
+    monkeypatch.setattr(ScanCache, "_prepare", lambda *arguments: pytest.fail("it was prepared already"))
+    second = ScanCache(pairs, tmp_path)[0]
+    assert np.array_equal(first.image, second.image) and first.organs.keys() == second.organs.keys() == {1, 2}
+    image, _ = scan(seed=0)
+    assert second.geometry.spacing == image.geometry.spacing
+    assert (second.regions[0][image.array < -500] == 0).all()
+    assert len(np.unique(second.regions[0])) > len(np.unique(second.regions[1])) > 2
+
+
+def test_base_classes_train(data: Path, cache: Path) -> None:
+    """Every prompt of an active class gets a gradient, an inactive class none."""
+    sampler = sampler_of(data, cache, [1, 2])
+    monotone = np.random.default_rng(0)
+    torch.manual_seed(0)
+    network = PUNet(SMALL, "small-1").train()
+    base = BaseClasses(network, ["organ", "other"])
+    sampler.holding = {1: sampler.holding[1]}
+    objective = SegmentationObjective(sampler, base, 1, 2)
+    for _ in range(4):
+        torch.autograd.backward(objective(network, monotone, 64))
+    for name, numbers in base.numbers.items():
+        assert numbers.grad is not None
+        assert (numbers.grad[0] == 0).all(), name
+        assert (numbers.grad[1] != 0).any(), name
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in network.named_parameters() if "stem" in n)
+
+
+def images(first: list[int], second: list[int]) -> Iterator[Tensor]:
+    """Embeddings (2, 4, 6) that are one unit vector per row's number, and the numbers as regions."""
+    for rows in (first, second):
+        regions = torch.tensor(rows)[:, None].expand(4, 6)
+        embedding = torch.zeros(2, 4, 6)
+        embedding[0][regions == 1], embedding[1][regions == 2] = 1, 1
+        yield embedding * 3
+        yield regions
+
+
+def test_region_loss_by_hand() -> None:
+    """Equal regions have cosine 1, others 0."""
+    arguments = list(images([1, 1, 2, 2], [2, 1, 1, 0]))
+    loss = region_loss(*arguments, np.random.default_rng(0))
+    assert loss is not None
+    assert float(loss) == pytest.approx(math.log(1 + math.exp(-1 / REGION_TEMPERATURE)), rel=1e-3)
+    mistaken = region_loss(arguments[0], arguments[1], arguments[2].flip(0), arguments[3], np.random.default_rng(0))
+    assert mistaken is not None and float(mistaken) == pytest.approx(1 / REGION_TEMPERATURE, rel=1e-3)
+
+
+def test_region_loss_needs_regions_in_both_views() -> None:
+    for first, second in (([1, 1, 1, 1], [1, 1, 1, 2]), ([0, 0, 0, 0], [1, 1, 2, 2]), ([1, 1, 2, 2], [3, 3, 3, 0])):
+        assert region_loss(*images(first, second), np.random.default_rng(0)) is None
+
+
+def test_region_loss_pulls_alike_together() -> None:
+    source, regions, target, _ = images([1, 1, 2, 2], [1, 1, 2, 2])
+    mixed = (target + 1.5 * target.flip(0)).requires_grad_()
+    loss = region_loss(source, regions, mixed, regions, np.random.default_rng(0))
+    assert loss is not None
+    loss.backward()
+    assert mixed.grad is not None
+    better = region_loss(source, regions, (mixed - 5 * mixed.grad).detach(), regions, np.random.default_rng(0))
+    assert better is not None and float(better) < float(loss.detach())
+
+
+def test_larger_patches_are_fewer() -> None:
+    assert [images_for(4, patch) for patch in (96, 128, 160, 224)] == [7, 4, 3, 1]
+    assert images_for(1, 224) == 1

@@ -1,0 +1,256 @@
+"""Tuning: it learns from what is known and from nothing else, repeats itself, and stops when it is told to."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
+from PromptSegLib.inference.segmenter import Segmenter
+from PromptSegLib.learning import tuning
+from PromptSegLib.learning.drawing import DrawnScan
+from PromptSegLib.learning.tuning import TuningProgress, token_shapes, tune
+from PromptSegLib.networks.backbone import PROMPTING_VARIANTS
+from PromptSegLib.networks.weights import load_backbone
+from PromptSegLib.tokens.class_token import ClassToken, Terminology
+from Testing.support import (
+    FAST,
+    drawing,
+    drawn_labels,
+    drawn_scan,
+    dsc,
+    scan,
+    shipped_backbone,
+    tiny_backbone,
+    tuned_token,
+)
+
+# As few steps as show that nothing depends on chance.
+SHORT = replace(FAST, steps=2, probe_steps=10)
+
+
+def same_numbers(a: ClassToken, b: ClassToken) -> bool:
+    assert a.numbers.keys() == b.numbers.keys()
+    return all(np.array_equal(a.numbers[key], b.numbers[key]) for key in a.numbers)
+
+
+def undrawn_dsc(token: ClassToken, slices: tuple[int, ...] = (3, 6, 9)) -> float:
+    image, truth = scan(seed=5)
+    found = Segmenter(tiny_backbone(), [token]).segment(image).labels.array == 1
+    rest = [i for i in range(len(truth)) if i not in slices]
+    return dsc(found[rest], truth[rest])
+
+
+@pytest.mark.parametrize("prompting", PROMPTING_VARIANTS)
+def test_learns_the_organ(prompting: str) -> None:
+    before = tiny_backbone().fingerprint()
+    token = tuned_token(prompting=prompting)
+    assert tiny_backbone().fingerprint() == before
+    assert not any(p.requires_grad or p.grad is not None for p in tiny_backbone().parameters())
+    shapes = {name: array.shape for name, array in token.numbers.items()}
+    assert shapes == token_shapes(tiny_backbone(), prompting)
+    assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in token.numbers.values())
+    assert undrawn_dsc(token) > 0.8
+
+
+def test_says_how_it_came_about() -> None:
+    color, meaning = (1, 2, 3), Terminology("SCT", "64033007", "Kidney")
+    token = tune([drawn_scan([3, 6])], " Organ ", tiny_backbone(), SHORT, color=color, terminology=meaning)
+    assert (token.name, token.color, token.terminology) == ("Organ", color, meaning)
+    assert (token.backbone.name, token.backbone.preset) == ("tiny-1", "tiny")
+    assert token.backbone.fingerprint == tiny_backbone().fingerprint()
+    assert (token.prompting, token.plane, token.window.kind, token.pieces) == ("decoder", "axial", "ct", "one")
+    training = token.training
+    assert (training.scans, training.slices, training.seed) == (1, 2, 0)
+    assert 0 <= training.steps <= SHORT.steps and training.seconds > 0
+    assert training.date == time.strftime("%Y-%m-%d")
+    assert training.held_out_dsc is None or 0 <= training.held_out_dsc <= 1
+
+
+def test_the_seed_decides() -> None:
+    first, again, other = (tune([drawn_scan()], "Organ", tiny_backbone(), replace(SHORT, seed=s)) for s in (3, 3, 4))
+    assert same_numbers(first, again) and first.calibration == again.calibration
+    assert not same_numbers(first, other)
+    assert (first.training.seed, other.training.seed) == (3, 4)
+
+
+@pytest.mark.parametrize("seed", [0, 4])
+def test_the_callers_random_numbers_do_not_matter(seed: int) -> None:
+    """Neither numpy's nor torch's own generator takes part."""
+    np.random.seed(seed)
+    token = tune([drawn_scan()], "Organ", tiny_backbone(), replace(SHORT, seed=3))
+    np.random.seed(seed + 1)
+    assert same_numbers(token, tune([drawn_scan()], "Organ", tiny_backbone(), replace(SHORT, seed=3)))
+
+
+def test_reports_every_step() -> None:
+    seen: list[TuningProgress] = []
+    # More steps than there is time for: what is left then is the rest of the time.
+    options = replace(SHORT, steps=10_000, seconds=6)
+    started = time.monotonic()
+    tune([drawn_scan([6])], "Organ", tiny_backbone(), options, report=seen.append)
+    assert 4 < time.monotonic() - started < 6 * 1.2 + 1
+    assert [progress.step for progress in seen] == list(range(1, len(seen) + 1))
+    left = [progress.seconds_left for progress in seen]
+    assert all(a > b for a, b in pairwise(left)) or left[-1] == 0
+    assert 0 <= left[-1] < left[0] < 6
+    assert all(progress.steps == 10_000 and np.isfinite(progress.loss) for progress in seen)
+
+
+def test_the_loss_falls() -> None:
+    seen: list[TuningProgress] = []
+    options = replace(FAST, steps=16, probe_steps=5, patience=100)
+    tune([drawn_scan()], "Organ", tiny_backbone(), options, report=seen.append)
+    losses = [progress.loss for progress in seen]
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+
+
+def test_cancelled_it_returns_the_best_so_far() -> None:
+    seen: list[TuningProgress] = []
+    options = replace(SHORT, steps=50)
+    token = tune(
+        [drawn_scan()], "Organ", tiny_backbone(), options, report=seen.append, cancelled=lambda: len(seen) >= 3
+    )
+    assert len(seen) == 3
+    assert 0 <= token.training.steps <= 3
+    Segmenter(tiny_backbone(), [token])
+
+
+def test_cancelled_at_once_it_still_returns_a_token() -> None:
+    seen: list[TuningProgress] = []
+    token = tune([drawn_scan()], "Organ", tiny_backbone(), FAST, report=seen.append, cancelled=lambda: True)
+    assert not seen and token.training.steps == 0
+    Segmenter(tiny_backbone(), [token])
+
+
+def test_unknown_slices_never_matter() -> None:
+    """Whatever the scan shows there, and whether they are unpainted or marked as unknown."""
+    expected = tune([drawn_scan()], "Organ", tiny_backbone(), SHORT)
+    image, truth = scan()
+    rest = [i for i in range(len(truth)) if i not in (3, 6, 9)]
+    image.array[rest] = np.random.default_rng(1).integers(-1000, 1500, image.array[rest].shape)
+    changed = tune([DrawnScan(image, drawing(image, truth))], "Organ", tiny_backbone(), SHORT)
+    assert same_numbers(changed, expected) and changed.calibration == expected.calibration
+    labels = drawn_labels(truth)
+    labels[rest] = UNKNOWN
+    marked = DrawnScan(image, Annotation.from_label_map(image.with_array(labels), 1))
+    assert same_numbers(tune([marked], "Organ", tiny_backbone(), SHORT), expected)
+
+
+def test_one_slice() -> None:
+    token = tune([drawn_scan([6])], "Organ", tiny_backbone(), FAST)
+    assert token.training.slices == 1
+    assert undrawn_dsc(token, (6,)) > 0.7
+
+
+def test_all_slices() -> None:
+    """From eight slices on, whole slices are held out."""
+    token = tune([drawn_scan(range(1, 11))], "Organ", tiny_backbone(), FAST)
+    assert token.training.slices == 10 and token.training.held_out_dsc is not None
+    assert undrawn_dsc(token, ()) > 0.8
+
+
+def test_a_complete_drawing_of_a_short_structure() -> None:
+    """Forty known slices, two of which show the structure."""
+    image, truth = scan((40, 64, 64))
+    labels = drawn_labels(truth, [20, 21])
+    annotation = Annotation.from_label_map(image.with_array(labels), 1, complete=True)
+    token = tune([DrawnScan(image, annotation)], "Organ", tiny_backbone(), SHORT)
+    Segmenter(tiny_backbone(), [token])
+
+
+def test_scribbles() -> None:
+    image, truth = scan()
+    labels = np.zeros(truth.shape, np.uint8)
+    for index in (3, 6, 9):
+        rows, columns = np.nonzero(truth[index])
+        middle = round(rows.mean())
+        labels[index, middle, columns.min() + 2 : columns.max() - 2] = 1
+        labels[index, 50:52, 10:50] = 2
+        labels[index, 12:50, 15] = 2
+        # Air, and the edge between it and the body.
+        labels[index, 2, 10:50] = 2
+    annotation = Annotation.from_label_map(image.with_array(labels), 1, scribbles=True)
+    token = tune([DrawnScan(image, annotation)], "Organ", tiny_backbone(), replace(FAST, prompting="end"))
+    assert undrawn_dsc(token) > 0.5
+
+
+def test_all_background_is_never_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long stroke on the structure and a dot beside it, which alone says what the structure is not."""
+    monkeypatch.setattr(tuning, "HELD_OUT_SHARE", 0.8)
+    image, _ = scan()
+    labels = np.zeros(image.array.shape, np.uint8)
+    labels[6, 8:56, 40], labels[6, 29, 10] = 1, 2
+    annotation = Annotation.from_label_map(image.with_array(labels), 1, scribbles=True, axis=0)
+    for seed in range(3):
+        options = replace(SHORT, steps=1, probe_steps=1, seed=seed, prompting="end")
+        Segmenter(tiny_backbone(), [tune([DrawnScan(image, annotation)], "Organ", tiny_backbone(), options)])
+
+
+def test_a_dot_and_a_dot() -> None:
+    """The least that can be drawn: one voxel of the structure and one of the rest."""
+    image, _ = scan()
+    labels = np.zeros(image.array.shape, np.uint8)
+    labels[6, 29, 40], labels[6, 29, 10] = 1, 2
+    annotation = Annotation.from_label_map(image.with_array(labels), 1, scribbles=True)
+    token = tune([DrawnScan(image, annotation)], "Organ", tiny_backbone(), SHORT)
+    Segmenter(tiny_backbone(), [token])
+
+
+@pytest.mark.parametrize("spacing", [(3.0, 2.0, 2.0), (3.0, 0.5, 0.5)])
+def test_a_structure_of_one_voxel(spacing: tuple[float, float, float]) -> None:
+    """Thinner than a working pixel: it is less than half of every pixel there."""
+    image, _ = scan(spacing=spacing)
+    labels = np.zeros(image.array.shape, np.uint8)
+    labels[6, 29, 40] = 1
+    annotation = Annotation.from_label_map(image.with_array(labels), 1, axis=0)
+    token = tune([DrawnScan(image, annotation)], "Vessel", tiny_backbone(), SHORT)
+    Segmenter(tiny_backbone(), [token])
+
+
+def test_several_scans_of_different_spacing() -> None:
+    image, truth = scan((8, 90, 80), (4.5, 1.4, 1.6), seed=2)
+    other = DrawnScan(image, drawing(image, truth, [2, 4]))
+    token = tune([drawn_scan([3, 7]), other], "Organ", tiny_backbone(), FAST)
+    assert (token.training.scans, token.training.slices) == (2, 4)
+    assert undrawn_dsc(token) > 0.8
+    found = Segmenter(tiny_backbone(), [token]).segment(image).labels.array == 1
+    assert dsc(found, truth) > 0.75
+
+
+def test_a_scan_without_a_physical_unit() -> None:
+    image, truth = scan()
+    magnetic = image.with_array(((image.array.astype(np.float32) + 1000) * 0.37).astype(np.float32))
+    token = tune([DrawnScan(magnetic, drawing(magnetic, truth))], "Organ", tiny_backbone(), FAST)
+    assert token.window.kind == "percentile"
+    louder = image.with_array(magnetic.array * 30)
+    found = Segmenter(tiny_backbone(), [token]).segment(louder).labels.array == 1
+    assert dsc(found, truth) > 0.7
+
+
+def test_refusals() -> None:
+    with pytest.raises(InputError, match="no prompting 'sideways'"):
+        tune([drawn_scan()], "Organ", tiny_backbone(), replace(FAST, prompting="sideways"))
+    with pytest.raises(InputError, match="needs a name"):
+        tune([drawn_scan()], " ", tiny_backbone(), FAST)
+    with pytest.raises(InputError, match="no drawn scan"):
+        tune([], "Organ", tiny_backbone(), FAST)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shipped_backbone() is None, reason="the default backbone has not been trained yet")
+def test_quality_with_the_shipped_backbone() -> None:
+    path = shipped_backbone()
+    assert path is not None
+    network = load_backbone(path)
+    before = network.fingerprint()
+    token = tune([drawn_scan()], "Organ", network, replace(FAST, steps=20))
+    assert network.fingerprint() == before
+    image, truth = scan(seed=5)
+    found = Segmenter(network, [token]).segment(image).labels.array == 1
+    assert dsc(found, truth) > 0.85
