@@ -1,4 +1,4 @@
-"""Changes of intensity that a class must not depend on, from MONAI's transforms."""
+"""Changes that a class must not depend on, from MONAI's transforms."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch
 from monai.transforms import (
     Compose,
     RandAdjustContrast,
+    RandAffined,
     RandCoarseDropout,
     RandGaussianNoise,
     RandGaussianSmooth,
@@ -33,6 +34,20 @@ def intensity_augmentation(strength: float = 1.0) -> Compose:
             RandGaussianNoise(prob=p, std=0.06 * strength),
             RandCoarseDropout(holes=1, max_holes=3, spatial_size=8, max_spatial_size=24, fill_value=-1.0, prob=0.3 * p),
         ]
+    )
+
+
+def shape_augmentation() -> RandAffined:
+    """Random small rotation, scale and shear of the entries image, target and known, (1, rows, columns) each; never a
+    flip, since left and right differ."""
+    return RandAffined(
+        keys=("image", "target", "known"),
+        prob=1.0,
+        rotate_range=0.15,
+        scale_range=(0.12, 0.12),
+        shear_range=(0.06, 0.06),
+        mode=("bilinear", "bilinear", "nearest"),
+        padding_mode=("border", "zeros", "zeros"),
     )
 
 

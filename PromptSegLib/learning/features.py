@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from PromptSegLib.imaging.working_grid import BLOCK
-from PromptSegLib.learning.augmentation import augment, intensity_augmentation
+from PromptSegLib.learning.augmentation import augment, intensity_augmentation, shape_augmentation
 from PromptSegLib.learning.drawing import MIN_BOX, WorkingSlice
 from PromptSegLib.networks.backbone import Backbone, Features
 
@@ -25,13 +26,15 @@ _ON_STRUCTURE = 0.75
 
 @dataclass(frozen=True)
 class View:
-    """A drawn slice, as drawn or with changed intensities, and its features while they are kept.
+    """A drawn slice, as drawn or changed at random, and its features while they are kept.
 
-    image: (1, h, w); number: of the drawn slice; features: of one image, or None where prompts steer the encoder.
+    image, target, known (1, h, w): known is what may be trained on; features: of one image, or None where prompts steer
+    the encoder.
     """
 
     image: Tensor
-    number: int
+    target: Tensor
+    known: Tensor
     features: Features | None
 
 
@@ -51,32 +54,39 @@ class FeatureCache:
         self,
         backbone: Backbone,
         slices: Sequence[WorkingSlice],
+        training: Sequence[Tensor],
         seed: int,
         device: torch.device,
         *,
         keep_features: bool = True,
         cancelled: Callable[[], bool] = lambda: False,
     ):
-        self.slices = slices
         self.views: list[View] = []
         extra = min(AUGMENTED_VIEWS, max(0, MAX_VIEWS // len(slices) - 1))
-        transform = intensity_augmentation(AUGMENTATION_STRENGTH)
+        shapes, intensities = shape_augmentation(), intensity_augmentation(AUGMENTATION_STRENGTH)
         for repeat in range(1 + extra):
-            for number, part in enumerate(slices):
+            for number, (part, known) in enumerate(zip(slices, training, strict=True)):
                 if cancelled() and repeat > 0:
                     return
-                image = part.image
+                image, target = part.image, part.target
                 if repeat:
-                    image = augment(transform, image[None], seed + 7919 * repeat + number)[0]
+                    draw = seed + 7919 * repeat + number
+                    shapes.set_random_state(seed=draw)
+                    changed = shapes({"image": image, "target": target, "known": known.float()})
+                    image, target, known = (
+                        torch.as_tensor(np.asarray(changed[k])) for k in ("image", "target", "known")
+                    )
+                    image, known = augment(intensities, image[None], draw)[0], known > 0.5
                 features = None
                 if keep_features:
                     with torch.no_grad():
                         features = backbone.encode(image[None].to(device))
-                self.views.append(View(image.to(device), number, features))
+                self.views.append(View(image.to(device), target, known, features))
 
-    def crop(self, view: View, known: Tensor, generator: torch.Generator) -> Crop:
-        """A random crop of a view, three times in four one that shows the structure. known: (1, h, w) bool."""
-        target = self.slices[view.number].target
+    def crop(self, generator: torch.Generator) -> Crop:
+        """A random crop of a random view, three times in four one that shows the structure."""
+        view = self.views[int(torch.randint(len(self.views), (1,), generator=generator))]
+        target = view.target
         box = []
         height, width = target.shape[1:]
         points = torch.nonzero(target[0] > 0.5)
@@ -99,7 +109,7 @@ class FeatureCache:
         else:
             maps = view.features.maps
             source = Features(tuple(cut(m, height // m.shape[-2]) for m in maps), (CROP, CROP))
-        return Crop(source, cut(target), cut(known))
+        return Crop(source, cut(target), cut(view.known))
 
 
 def stack(crops: Sequence[Crop], device: torch.device) -> tuple[Features | Tensor, Tensor, Tensor]:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
-from PromptSegLib.learning.features import Crop, FeatureCache, full_resolution, stack
+from PromptSegLib.learning.features import FeatureCache, full_resolution, stack
 from PromptSegLib.learning.losses import known_dice_focal
 from PromptSegLib.learning.prototypes import deep_prompts, kmeans
 from PromptSegLib.networks.backbone import Backbone, Features
@@ -143,7 +143,7 @@ class _Tuner:
         self.training, self.held_out = self._split()
         keep = not any(name.startswith("encoder") for name in backbone.prompt_shapes(options.prompting))
         self.cache = FeatureCache(
-            backbone, drawing.slices, options.seed, self.device, keep_features=keep, cancelled=cancelled
+            backbone, drawing.slices, self.training, options.seed, self.device, keep_features=keep, cancelled=cancelled
         )
         self.evaluated = self._evaluated_slices()
         self.best: dict[str, Tensor] = {}
@@ -219,10 +219,7 @@ class _Tuner:
                 break
 
     def _step(self, parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> float:
-        crops: list[Crop] = []
-        for _ in range(_BATCH):
-            view = self.cache.views[int(torch.randint(len(self.cache.views), (1,), generator=self.generator))]
-            crops.append(self.cache.crop(view, self.training[view.number], self.generator))
+        crops = [self.cache.crop(self.generator) for _ in range(_BATCH)]
         source, target, known = stack(crops, self.device)
         features = source if isinstance(source, Features) else self.backbone.encode(source, parameters)
         logits = class_logits(self.backbone.decode(features, parameters), parameters, features.size)

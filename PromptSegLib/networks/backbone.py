@@ -21,7 +21,7 @@ Prompts = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Features:
-    """What ``encode`` keeps of R images: the maps of its levels, finest first, and the size of the images themselves.
+    """What ``encode`` keeps of R images: maps at several resolutions, finest first, and the size of the images.
 
     maps: (classes * R, C, *spatial) each, class-major; size: spatial size of the images in pixels; classes: 1 while the
     features serve every class, N once they were made for N of them.

@@ -144,21 +144,49 @@ class EncoderLevel(nn.Module):
 
 
 class DecoderLevel(nn.Module):
+    """Upsampling, a convolution over what comes from below and from the skip, a prompt-able block.
+
+    The convolution is linear in its two halves, and the norm works per channel. So the skip's half, which no prompt of
+    the decoder changes, is worked out once per image (`from_skip`), and only the other one per class and step.
+    """
+
     def __init__(self, preset: Preset, level: int):
         super().__init__()
         below = len(preset.channels) - 1 - level
         channels_in, channels_out = preset.channels[below], preset.channels[below - 1]
         kernel, dims = preset.kernel(below), preset.dimensions
         self.scale, self.mode = tuple(float(s) for s in preset.stride(below)), _INTERPOLATION[dims]
+        self.channels_below = channels_in
         self.norm = _NORM[dims](channels_in + channels_out)
         self.conv = _CONV[dims](channels_in + channels_out, channels_out, kernel, 1, _padding(kernel))
         self.block = ShiftedWindowBlock(channels_out, preset.heads, preset.window)
 
-    def forward(self, x: Tensor, skip: Tensor, prompt: BlockPrompt | None) -> Tensor:
+    def from_below(self, x: Tensor, size: tuple[int, ...]) -> Tensor:
+        """Half of the convolution: of the level below, brought to the spatial ``size`` of this one."""
         x = F.interpolate(x, scale_factor=self.scale, mode=self.mode, align_corners=False)
-        for axis, length in enumerate(skip.shape[2:], start=2):
+        for axis, length in enumerate(size, start=2):
             x = x.narrow(axis, 0, length)
-        return cast(Tensor, self.block(self.conv(F.leaky_relu(self.norm(torch.cat([x, skip], dim=1)))), prompt))
+        return self._half(x, slice(0, self.channels_below), None)
+
+    def from_skip(self, skip: Tensor) -> Tensor:
+        """The other half, of the encoder's map; the bias is added here."""
+        if self.training:
+            self.norm.num_batches_tracked.add_(1)
+        return self._half(skip, slice(self.channels_below, None), self.conv.bias)
+
+    def _half(self, x: Tensor, channels: slice, bias: Tensor | None) -> Tensor:
+        norm = self.norm
+        x = F.batch_norm(
+            x,
+            norm.running_mean[channels],
+            norm.running_var[channels],
+            norm.weight[channels],
+            norm.bias[channels],
+            self.training,
+            norm.momentum,
+            norm.eps,
+        )
+        return cast(Tensor, self.conv._conv_forward(F.leaky_relu(x), self.conv.weight[:, channels], bias))
 
 
 class PUNet(nn.Module):
@@ -216,15 +244,27 @@ class PUNet(nn.Module):
             x = level(x, prompt)
             features = replace(features, maps=(x,))
             maps.append(x)
-        return replace(features, maps=tuple(maps))
+        # Kept are not the maps themselves, but all that can be worked out of them before the decoder's first prompt.
+        *skips, bottom = maps
+        levels = self._decoder_levels()
+        halves = [level.from_skip(skip) for level, skip in zip(levels, reversed(skips), strict=True)]
+        halves[0] = halves[0] + levels[0].from_below(bottom, tuple(halves[0].shape[2:]))
+        return replace(features, maps=tuple(reversed(halves)))
 
     def decode(self, features: Features, prompts: Prompts | None = None) -> Tensor:
-        for number, level in enumerate(self.decoder):
+        levels = self._decoder_levels()
+        for number, level in enumerate(levels):
             prompt = _block_prompt(prompts, f"decoder.{number}")
             features = features.spread(prompt)
-            *skips, skip, x = features.maps
-            features = replace(features, maps=(*skips, level(x, skip, prompt)))
+            *finer, x = features.maps
+            x = level.block(x, prompt)
+            if finer:
+                x = finer[-1] + levels[number + 1].from_below(x, tuple(finer[-1].shape[2:]))
+            features = replace(features, maps=(*finer[:-1], x))
         return features.for_classes(_classes(prompts)).maps[0]
+
+    def _decoder_levels(self) -> list[DecoderLevel]:
+        return cast(list[DecoderLevel], list(self.decoder))
 
     @torch.no_grad()
     def prompt_inputs(self, image: Tensor) -> dict[str, list[Tensor]]:
