@@ -30,7 +30,7 @@ def main(
             "PROMPTSEG_DATA is not set: accuracy is measured on generated scans, and is no claim about real ones."
         )
     if only in ("", "speed"):
-        speed.main()
+        speed.main(repeats=5)
     if only in ("", "resources"):
         resources.main(console)
     if only in ("", "in-scan", "across"):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from PromptSegLib.errors import InputError
-from PromptSegLib.networks.attention import _BiasedAttention, _Rearrange, biased_attention, window_plan
+from PromptSegLib.networks.attention import _Rearrange, biased_attention, window_plan
 from PromptSegLib.networks.backbone import PROMPTING_VARIANTS, Backbone, Features, Prompts, count_parameters
 from PromptSegLib.networks.head import class_logits, head_shapes
 from PromptSegLib.networks.punet import PRESETS, Preset, PUNet, find_preset, freeze
@@ -333,18 +333,40 @@ def test_biased_attention_gradient(
     monkeypatch.setattr("PromptSegLib.networks.attention._CHUNK_ELEMENTS", chunk)
     query = torch.randn(3, 2, 4, 5, dtype=torch.float64, requires_grad=not frozen_query)
     key, value = (torch.randn(3, 2, 6, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    bias = torch.randn(2, 4, 6, dtype=torch.float64, requires_grad=True)
-    mask = torch.zeros(4, 6, dtype=torch.bool)
+    bias = torch.randn(2, 4, 4, dtype=torch.float64, requires_grad=True)
+    scores = torch.randn(2, 2, dtype=torch.float64, requires_grad=True)
+    mask = torch.zeros(4, 4, dtype=torch.bool)
     if masked:
-        mask[:2, 2:4] = True
+        mask[:2, 2:] = mask[2:, :2] = True
 
-    def attend(q: Tensor, k: Tensor, v: Tensor, b: Tensor) -> Tensor:
-        result: Tensor = _BiasedAttention.apply(q, k, v, b.masked_fill(mask, float("-inf")))
-        return result
+    def attend(q: Tensor, k: Tensor, v: Tensor, b: Tensor, s: Tensor) -> Tensor:
+        return biased_attention(q, k, v, b.masked_fill(mask, float("-inf")), s)
 
-    assert torch.autograd.gradcheck(attend, (query, key, value, bias))
-    scores = query @ key.transpose(-1, -2) / 5**0.5 + bias.masked_fill(mask, float("-inf"))
-    assert_near(biased_attention(query, key, value, bias.masked_fill(mask, float("-inf"))), scores.softmax(-1) @ value)
+    assert torch.autograd.gradcheck(attend, (query, key, value, bias, scores))
+    expected = plain_attention(query, key, value, bias.masked_fill(mask, float("-inf")), scores)
+    assert_near(attend(query, key, value, bias, scores), expected)
+
+
+def plain_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scores: Tensor) -> Tensor:
+    full = torch.cat([bias, scores[:, None].expand(-1, bias.shape[1], -1)], dim=2)
+    return (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5 + full).softmax(-1) @ value
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 30.0, 200.0])
+def test_attention_stays_exact_for_logits_of_any_size(size: float) -> None:
+    query = (size * torch.randn(3, 2, 4, 5)).requires_grad_()
+    key, value = (torch.randn(3, 2, 6, 5, requires_grad=True) for _ in range(2))
+    bias, scores = torch.randn(2, 4, 4, requires_grad=True), torch.randn(2, 2, requires_grad=True)
+    inputs = (query, key, value, bias, scores)
+    found, expected = biased_attention(*inputs), plain_attention(*inputs)
+    assert_near(found, expected)
+    weight = torch.randn_like(found)
+    for mine, theirs in zip(
+        torch.autograd.grad((found * weight).sum(), inputs),
+        torch.autograd.grad((expected * weight).sum(), inputs),
+        strict=True,
+    ):
+        assert_near(mine, theirs)
 
 
 PLANS = [
