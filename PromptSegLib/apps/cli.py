@@ -159,7 +159,7 @@ def _parse_terminology(text: str | None) -> Any:
 
 @app.command()
 def segment(
-    image: Annotated[Path, typer.Option(help="Scan: NIfTI, NRRD, MetaImage, or a DICOM folder.")],
+    image: Annotated[list[Path], typer.Option(help="Scan: NIfTI, NRRD, MetaImage, or a DICOM folder.")],
     tokens: Annotated[list[Path], typer.Option(help="Class tokens; labels 1, 2, … in their order.")],
     out: Annotated[Path, typer.Option(help="Label map to write.")],
     drawn: Annotated[
@@ -179,8 +179,10 @@ def segment(
     """Segment a scan with one or several class tokens."""
     from PromptSegLib.apps.jobs import SegmentJob, segment_files
 
+    if len(image) != 1:
+        raise InputError(f"segment takes one image, not {len(image)}: run it once for each")
     job = SegmentJob(
-        image=image,
+        image=image[0],
         tokens=tokens,
         out=out,
         drawn=drawn,

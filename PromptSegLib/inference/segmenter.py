@@ -77,6 +77,7 @@ class Segmenter:
             token.require_backbone(backbone.name, fingerprint, shapes)
             self.prompts.append({k: torch.from_numpy(n.copy())[None].to(self.device) for k, n in token.numbers.items()})
         self.backbone, self.tokens, self.all_pieces = backbone, list(tokens), all_pieces
+        self._at_once = SLICES_AT_ONCE
 
     def segment(
         self,
@@ -93,7 +94,7 @@ class Segmenter:
             drawn: what the user drew on this very scan; the shape between drawn slices then helps the network.
             probabilities: also return each class's calibrated probability, as the network alone gave it.
             report: called with the fraction done.
-            cancelled: asked between batches of slices; InterruptedError once it is true.
+            cancelled: asked between blocks of slices; InterruptedError once it is true.
         """
         shape = image.array.shape
         labels = np.zeros(shape, dtype=np.uint8)
@@ -106,14 +107,14 @@ class Segmenter:
             label_view, surest_view = group.stack.view(labels), group.stack.view(surest)
             maps = [group.stack.view(array) for array in kept]
             shapes = {} if drawn is None else {n: drawn.shape(n + 1, group.stack) for n in group.numbers}
-            for part, found in self._batches(image, group, cancelled):
+            for part, found in self._blocks(image, group, cancelled):
                 for number, logit in found:
                     if maps:
                         maps[number][part] = _sigmoid(logit)
                     shape_between = shapes.get(number)
                     if shape_between is not None:
                         logit = fuse(logit, shape_between, part)
-                    probability = _sigmoid(logit)
+                    probability = _sigmoid(logit).astype(surest.dtype)
                     better = probability > surest_view[part]
                     label_view[part][better] = number + 1
                     surest_view[part][better] = probability[better]
@@ -138,27 +139,19 @@ class Segmenter:
             groups[key].numbers.append(number)
         return list(groups.values())
 
-    def _batches(
+    def _blocks(
         self, image: Volume, group: _Group, cancelled: Callable[[], bool]
     ) -> Iterator[tuple[slice, list[tuple[int, np.ndarray]]]]:
-        """(slices, [(token number, calibrated logits (n, rows, columns))]) through the stack; half as many slices at
-        once whenever memory runs out."""
+        """(slices, [(token number, calibrated logits (n, rows, columns))]) through the stack.
+
+        Blocks are always of the same slices, whatever memory allows, since the slices of one are seen in one box.
+        """
         source = group.stack.view(image.array)
-        start, at_once = 0, SLICES_AT_ONCE
-        while start < len(source):
+        for start in range(0, len(source), SLICES_AT_ONCE):
             if cancelled():
                 raise InterruptedError("segmenting was cancelled")
-            part = slice(start, min(start + at_once, len(source)))
-            try:
-                found = self._calibrated(source[part], group)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or at_once == 1:
-                    raise
-                at_once = max(1, at_once // 2)
-                release_memory()
-                continue
-            yield part, found
-            start = part.stop
+            part = slice(start, min(start + SLICES_AT_ONCE, len(source)))
+            yield part, self._calibrated(source[part], group)
 
     def _calibrated(self, planes: np.ndarray, group: _Group) -> list[tuple[int, np.ndarray]]:
         windowed = torch.from_numpy(np.ascontiguousarray(group.window.apply(planes)))
@@ -177,17 +170,34 @@ class Segmenter:
         return found
 
     def _logits(self, tiles: Tensor, numbers: list[int]) -> Tensor:
-        """Logits (n, classes, h, w) of images (n, 1, h, w), whole or in overlapping tiles."""
+        """Logits (n, classes, h, w) of images (n, 1, h, w); half as many images at once whenever memory runs out."""
+        found: list[Tensor] = []
+        start = 0
+        while start < len(tiles):
+            part = tiles[start : start + self._at_once]
+            try:
+                found.append(self._predict(part, numbers))
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or self._at_once == 1:
+                    raise
+                self._at_once //= 2
+                release_memory()
+                continue
+            start += len(part)
+        return torch.cat(found)
 
-        def predict(images: Tensor) -> Tensor:
-            return torch.cat([logits[:, None] for logits in self._decode(images, numbers)], dim=1)
+    def _predict(self, images: Tensor, numbers: list[int]) -> Tensor:
+        """As `_logits`, whole planes or overlapping tiles."""
+
+        def predict(part: Tensor) -> Tensor:
+            return torch.cat([logits[:, None] for logits in self._decode(part, numbers)], dim=1)
 
         with torch.no_grad(), autocast(self.device):
-            if max(tiles.shape[-2:]) <= WHOLE_PLANE:
-                return predict(tiles).float().cpu()
-            window = tuple(min(TILE, n) for n in tiles.shape[-2:])
+            if max(images.shape[-2:]) <= WHOLE_PLANE:
+                return predict(images).float().cpu()
+            window = tuple(min(TILE, n) for n in images.shape[-2:])
             result = sliding_window_inference(
-                tiles, window, len(tiles), predict, OVERLAP, mode="gaussian", device="cpu"
+                images, window, len(images), predict, OVERLAP, mode="gaussian", device="cpu"
             )
             assert isinstance(result, Tensor)
             return result.float()

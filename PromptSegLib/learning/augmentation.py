@@ -46,7 +46,7 @@ def shape_augmentation() -> RandAffined:
         rotate_range=0.15,
         scale_range=(0.12, 0.12),
         shear_range=(0.06, 0.06),
-        mode=("bilinear", "bilinear", "nearest"),
+        mode="bilinear",
         padding_mode=("border", "zeros", "zeros"),
     )
 

@@ -76,7 +76,8 @@ class FeatureCache:
                     image, target, known = (
                         torch.as_tensor(np.asarray(changed[k])) for k in ("image", "target", "known")
                     )
-                    image, known = augment(intensities, image[None], draw)[0], known > 0.5
+                    # Only what is wholly known stays known: next to unknown pixels, the target is a blend with nothing.
+                    image, known = augment(intensities, image[None], draw)[0], known > 0.99
                 features = None
                 if keep_features:
                     with torch.no_grad():

@@ -37,23 +37,26 @@ WHOLE_SLICES_FROM = 8
 """From this many slices of the structure on, whole slices are held out; with fewer, tiles of every slice."""
 
 _EVALUATE_EVERY = 10
+_FEWEST_STEPS, _STEPS_PER_SLICE, _MOST_STEPS = 60, 2, 160
 _BATCH = 4
 _EVALUATED_SLICES = 6
 _PROMPT_SLICES = 10
 _PROBE_PIXELS = 3000
+_VIEWS_SHARE = 0.3
 
 
 @dataclass(frozen=True)
 class TuningOptions:
     """How to tune.
 
-    seconds: upper limit of the time spent; steps: gradient steps at most; patience: evaluations without a gain before
-    stopping early. Results repeat on the same machine unless the time limit cuts the steps short.
+    seconds: upper limit of the time spent; steps: gradient steps at most, None for what the number of drawn slices
+    asks for; patience: evaluations without a gain before stopping early. Results repeat on the same machine unless the
+    time limit cuts the steps short.
     """
 
     prompting: str = "decoder"
     seconds: float = 90.0
-    steps: int = 160
+    steps: int | None = None
     rate: float = 1e-2
     probe_steps: int = 150
     patience: int = 6
@@ -143,13 +146,23 @@ class _Tuner:
         self.training, self.held_out = self._split()
         keep = not any(name.startswith("encoder") for name in backbone.prompt_shapes(options.prompting))
         self.cache = FeatureCache(
-            backbone, drawing.slices, self.training, options.seed, self.device, keep_features=keep, cancelled=cancelled
+            backbone,
+            drawing.slices,
+            self.training,
+            options.seed,
+            self.device,
+            keep_features=keep,
+            cancelled=self._short_of_time,
         )
         self.evaluated = self._evaluated_slices()
         self.best: dict[str, Tensor] = {}
         self.best_dsc: float | None = None
         self.best_step = 0
         self._best_score = -math.inf
+
+    def _short_of_time(self) -> bool:
+        """Whether views beyond one per slice would take time from the tuning itself."""
+        return self.cancelled() or time.monotonic() - self.started > _VIEWS_SHARE * self.options.seconds
 
     def _split(self) -> tuple[list[Tensor], list[Tensor]]:
         """Known pixels to train on and known pixels held out, per slice, (1, h, w) bool each."""
@@ -191,6 +204,7 @@ class _Tuner:
 
     def run(self, report: Callable[[TuningProgress], None]) -> None:
         options = self.options
+        steps = options.steps or min(_FEWEST_STEPS + _STEPS_PER_SLICE * len(self.drawing.slices), _MOST_STEPS)
         numbers = self._first_guess()
         numbers |= self._deep_prompts()
         parameters = {name: value[None].clone().requires_grad_() for name, value in numbers.items()}
@@ -200,21 +214,21 @@ class _Tuner:
         optimizer = torch.optim.Adam([{"params": head, "share": 0.3}, {"params": deep, "share": 1.0}], lr=options.rate)
         stale, dsc = 0, self.best_dsc
         loop_started = time.monotonic()
-        for step in range(1, options.steps + 1):
+        for step in range(1, steps + 1):
             spent = time.monotonic() - self.started
             if self.cancelled() or spent >= options.seconds:
                 break
-            progress = max((step - 1) / options.steps, (time.monotonic() - loop_started) / max(options.seconds, 1e-3))
+            progress = max((step - 1) / steps, (time.monotonic() - loop_started) / max(options.seconds, 1e-3))
             rate = options.rate * min(1.0, step / 5) * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1.0)))
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["share"]
             loss = self._step(parameters, optimizer)
-            if step % _EVALUATE_EVERY == 0 or step == options.steps:
+            if step % _EVALUATE_EVERY == 0 or step == steps:
                 dsc, better = self._keep_if_better(parameters, step)
                 stale = 0 if better else stale + 1
             per_step = (time.monotonic() - loop_started) / step
-            left = min((options.steps - step) * per_step, options.seconds - (time.monotonic() - self.started))
-            report(TuningProgress(step, options.steps, loss, dsc, max(0.0, left)))
+            left = min((steps - step) * per_step, options.seconds - (time.monotonic() - self.started))
+            report(TuningProgress(step, steps, loss, dsc, max(0.0, left)))
             if stale >= options.patience:
                 break
 

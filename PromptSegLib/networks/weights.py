@@ -61,7 +61,10 @@ def read_info(path: Path) -> BackboneInfo:
         raise InputError(
             f"{path} has backbone format {metadata.get('version')}, not {FORMAT_VERSION}: update PromptSeg"
         )
-    return BackboneInfo(metadata["name"], metadata["preset"], json.loads(metadata["card"]), Path(path))
+    try:
+        return BackboneInfo(metadata["name"], metadata["preset"], json.loads(metadata["card"]), Path(path))
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path} has a damaged description ({error}): get the file again") from error
 
 
 def load_backbone(path: Path, device: torch.device | str = "cpu") -> PUNet:
@@ -107,6 +110,10 @@ def find_backbone(name_or_path: str) -> Path:
         if not path.is_file():
             raise InputError(f"there is no backbone file {path}: check the path")
         return path
+    for folder in backbone_folders():
+        # A file of that name, before others are even opened: a damaged one must not stand in another's way.
+        if (folder / f"{name_or_path}{SUFFIX}").is_file():
+            return folder / f"{name_or_path}{SUFFIX}"
     known = list_backbones()
     for info in known:
         if info.name == name_or_path:

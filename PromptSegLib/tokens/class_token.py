@@ -206,7 +206,7 @@ def _from_description(data: dict[str, Any], numbers: dict[str, np.ndarray]) -> C
     if len(color) != 3 or not all(0 <= c <= 255 for c in color):
         raise ValueError("color is not three numbers from 0 to 255")
     spacing = float(data["spacing_mm"])
-    if not 0.05 <= spacing <= 50:
+    if not 0.5 <= spacing <= 10:
         raise ValueError(f"spacing of {spacing} mm")
     if data["plane"] not in PLANES or data["pieces"] not in ("one", "many"):
         raise ValueError("unknown plane or pieces")

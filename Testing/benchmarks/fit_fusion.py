@@ -27,9 +27,7 @@ EDGES_MM = (0.5, 1.0, 2.0, 3.0)
 GAP_SHARES = (0.1, 0.2, 0.35, 0.5)
 
 
-def main(
-    patients: Annotated[int, typer.Option()] = 4, skip: int = 20, backbone: str = DEFAULT_BACKBONE, steps: int = 160
-) -> None:
+def main(patients: Annotated[int, typer.Option()] = 2, skip: int = 20, backbone: str = DEFAULT_BACKBONE) -> None:
     keep_freed_memory()
     network = load_backbone(find_backbone(backbone))
     scores: dict[tuple[float, float, float], list[float]] = {g: [] for g in product(WEIGHTS, EDGES_MM, GAP_SHARES)}
@@ -39,7 +37,7 @@ def main(
             part, truth = around(image, label_map.array == label, 3)
             drawing, slices = draw_slices(truth, count)
             annotation = Annotation.from_label_map(part.with_array(drawing), 1, axis=0)
-            token = tune([DrawnScan(part, annotation)], organ, network, TuningOptions(steps=steps, seconds=600))
+            token = tune([DrawnScan(part, annotation)], organ, network, TuningOptions(seconds=600))
             (probability,) = Segmenter(network, [token]).segment(part, probabilities=True).probabilities
             logits = special.logit(np.clip(probability.array, 1e-6, 1 - 1e-6))
             stack = slice_stack(part, 0)

@@ -112,7 +112,8 @@ def region_loss(
 ) -> Tensor | None:
     """Cross-entropy of each target pixel against the mean embeddings of the source's regions.
 
-    Embeddings (C, h, w), regions (h, w) with 0 unknown. None when the views share fewer than two regions.
+    Embeddings (C, h, w), regions (h, w) with 0 unknown. None when the source shows fewer than two regions, or the
+    target next to nothing of them.
     """
     source, target = (F.normalize(e.flatten(1), dim=0) for e in (source, target))
     numbers, inverse, counts = torch.unique(source_regions.flatten(), return_inverse=True, return_counts=True)
