@@ -11,10 +11,15 @@ from PromptSegLib.imaging.annotation import UNKNOWN
 from PromptSegLib.imaging.interpolation import DrawnShape
 from PromptSegLib.imaging.volume import SliceStack, Volume
 
-NETWORK_WEIGHT = 0.5
 EDGE_MM = 1.0
 GAP_SHARE = 0.2
 """The interpolated edge is off by about EDGE_MM plus GAP_SHARE of the way to the nearest drawn slice."""
+
+SUREST_LOGIT = 4.0
+"""The most that the drawn shape says for or against a pixel: a sure network may overrule it.
+
+All three come from ``python -m Testing.benchmarks.fit_fusion``.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,15 +45,22 @@ class Drawn:
 
 
 def fuse(logits: np.ndarray, shape: DrawnShape, part: slice) -> np.ndarray:
-    """The network's calibrated logits (n, rows, columns) of the slices ``part``, joined by the drawn shape's.
-
-    The signed distance to the interpolated edge, over how far that edge is usually off, is a logit, too: sure close to
-    a drawn slice, faint far from one.
-    """
-    fused = NETWORK_WEIGHT * logits
+    """The network's calibrated logits (n, rows, columns) of the slices ``part``, plus the drawn shape's."""
+    fused = logits.copy()
     for row, index in enumerate(range(part.start, part.stop)):
-        fused[row] += shape.distance(index) / (EDGE_MM + GAP_SHARE * shape.gap_mm(index))
+        fused[row] += shape_logits(shape.distance(index), shape.gap_mm(index), EDGE_MM, GAP_SHARE, SUREST_LOGIT)
     return fused
+
+
+def shape_logits(
+    distance_mm: np.ndarray, gap_mm: np.ndarray | float, edge_mm: float, gap_share: float, surest: float
+) -> np.ndarray:
+    """Logits of the shape between drawn slices: its signed distance over how far its edge is usually off, bounded.
+
+    gap_mm: to the nearest drawn slice: close to one the shape is sure, far from one it is faint.
+    """
+    result: np.ndarray = surest * np.tanh(distance_mm / (surest * (edge_mm + gap_share * gap_mm)))
+    return result
 
 
 def keep_drawn(labels: np.ndarray, drawn: Drawn) -> None:

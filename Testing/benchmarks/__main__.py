@@ -24,13 +24,13 @@ def main(
     prompting: Annotated[str, typer.Option()] = "decoder",
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
-    keep_freed_memory()
     if data_folder() is None:
         console.print(
             "PROMPTSEG_DATA is not set: accuracy is measured on generated scans, and is no claim about real ones."
         )
     if only in ("", "speed"):
         speed.main(repeats=5)
+    keep_freed_memory()
     if only in ("", "resources"):
         resources.main(console)
     if only in ("", "in-scan", "across"):

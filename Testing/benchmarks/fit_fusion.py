@@ -15,6 +15,7 @@ from PromptSegLib.apps.demo import draw_slices, undrawn_dsc
 from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.interpolation import DrawnShape
 from PromptSegLib.imaging.volume import slice_stack
+from PromptSegLib.inference.drawn import shape_logits
 from PromptSegLib.inference.segmenter import Segmenter
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.learning.tuning import TuningOptions, tune
@@ -22,15 +23,17 @@ from PromptSegLib.networks.device import keep_freed_memory
 from PromptSegLib.networks.weights import DEFAULT_BACKBONE, find_backbone, load_backbone
 from Testing.benchmarks.data import around, classes, scans
 
-WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-EDGES_MM = (0.5, 1.0, 2.0, 3.0)
-GAP_SHARES = (0.1, 0.2, 0.35, 0.5)
+EDGES_MM = (0.25, 0.5, 1.0, 2.0)
+GAP_SHARES = (0.05, 0.1, 0.2, 0.4, 0.8)
+SUREST_LOGITS = (1.0, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0)
 
 
 def main(patients: Annotated[int, typer.Option()] = 2, skip: int = 20, backbone: str = DEFAULT_BACKBONE) -> None:
     keep_freed_memory()
     network = load_backbone(find_backbone(backbone))
-    scores: dict[tuple[float, float, float], list[float]] = {g: [] for g in product(WEIGHTS, EDGES_MM, GAP_SHARES)}
+    scores: dict[tuple[float, float, float], list[float]] = {
+        g: [] for g in product(EDGES_MM, GAP_SHARES, SUREST_LOGITS)
+    }
     alone: list[float] = []
     for name, image, label_map in scans("train", patients, skip):
         for (organ, label), count in product(classes().items(), (3, 5)):
@@ -46,15 +49,15 @@ def main(patients: Annotated[int, typer.Option()] = 2, skip: int = 20, backbone:
             distances = np.stack([shape.distance(i) for i in range(len(truth))])
             gaps = np.array([shape.gap_mm(i) for i in range(len(truth))])[:, None, None]
             alone.append(undrawn_dsc(view > 0, truths, slices))
-            for weight, edge, share in scores:
-                fused = weight * view + distances / (edge + share * gaps)
-                scores[weight, edge, share].append(undrawn_dsc(fused > 0, truths, slices))
-            shape_alone = scores[0.0, EDGES_MM[0], GAP_SHARES[0]][-1]
+            for constants in scores:
+                fused = view + shape_logits(distances, gaps, *constants)
+                scores[constants].append(undrawn_dsc(fused > 0, truths, slices))
+            shape_alone = undrawn_dsc(distances > 0, truths, slices)
             best = max(scores[g][-1] for g in scores)
             print(
                 f"{name} {organ} {count}: network {alone[-1]:.3f}, shape {shape_alone:.3f}, best {best:.3f}", flush=True
             )
-    table = Table("network weight", "edge mm", "gap share", "DSC", title=f"Network alone {np.mean(alone):.3f}")
+    table = Table("edge mm", "gap share", "surest logit", "DSC", title=f"Network alone {np.mean(alone):.3f}")
     for grid in sorted(scores, key=lambda g: -np.mean(scores[g]))[:12]:
         table.add_row(*map(str, grid), f"{np.mean(scores[grid]):.4f}")
     Console().print(table)
