@@ -18,7 +18,7 @@ GAP_SHARE = 0.2
 SUREST_LOGIT = 4.0
 """The most that the drawn shape says for or against a pixel: a sure network may overrule it.
 
-All three come from ``python -m Testing.benchmarks.fit_fusion``.
+All three are set by hand; ``python -m Testing.benchmarks.fit_fusion`` shows what others would bring.
 """
 
 

@@ -1,4 +1,4 @@
-"""Where the constants of PromptSegLib.inference.drawn come from: a grid search on training patients, new classes."""
+"""What other constants in PromptSegLib.inference.drawn would bring: a grid search on training patients, new classes."""
 
 from __future__ import annotations
 

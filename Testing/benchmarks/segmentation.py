@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -31,7 +32,7 @@ Scores = dict[tuple[str, str, str], list[float]]
 def in_scan(backbone: Backbone, patients: int, drawn: Sequence[int], options: TuningOptions) -> Scores:
     """DSC on the undrawn slices of the organ and 3 beyond either end, by (organ, slices drawn, method)."""
     scores: Scores = defaultdict(list)
-    for _, image, label_map in scans("validation", patients):
+    for name, image, label_map in scans("validation", patients):
         for organ, label in classes().items():
             part, truth = around(image, label_map.array == label, MARGIN)
             for count in drawn:
@@ -52,6 +53,7 @@ def in_scan(backbone: Backbone, patients: int, drawn: Sequence[int], options: Tu
                 for method, mask in found.items():
                     scores[organ, str(count), method].append(undrawn_dsc(mask, truth, slices, MARGIN))
                 scores[organ, str(count), "seconds"].append(tuned - started)
+                _log(f"{name} {organ}, {count} slices", {m: scores[organ, str(count), m][-1] for m in found})
     return scores
 
 
@@ -69,14 +71,23 @@ def across_scans(backbone: Backbone, patients: int, drawn_scans: Sequence[int], 
             scores[organ, str(count), "seconds"].append(time.monotonic() - started)
             probes[organ, count] = LinearProbe(backbone, drawings[:count])
     segmenters = {key: Segmenter(backbone, [token]) for key, token in tokens.items()}
-    for _, image, label_map in scans("validation", patients):
+    for name, image, label_map in scans("validation", patients):
         for (organ, count), segmenter in segmenters.items():
             truth = label_map.array == classes()[organ]
             found = {OURS: segmenter.segment(image).labels.array == 1, PROBE: probes[organ, count].segment(image)}
             for method, mask in found.items():
                 total = int(np.count_nonzero(mask)) + int(np.count_nonzero(truth))
                 scores[organ, str(count), method].append(2 * int(np.count_nonzero(mask & truth)) / max(1, total))
+            _log(f"{name} {organ}, {count} scans", {m: scores[organ, str(count), m][-1] for m in found})
     return scores
+
+
+def _log(case: str, values: Mapping[str, float]) -> None:
+    print(
+        f"{case}: " + ", ".join(f"{method} {value:.3f}" for method, value in values.items()),
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _complete(label_map: Volume, label: int) -> Annotation:
