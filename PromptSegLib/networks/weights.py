@@ -111,13 +111,19 @@ def find_backbone(name_or_path: str) -> Path:
             raise InputError(f"there is no backbone file {path}: check the path")
         return path
     for folder in backbone_folders():
-        # A file of that name, before others are even opened: a damaged one must not stand in another's way.
-        if (folder / f"{name_or_path}{SUFFIX}").is_file():
-            return folder / f"{name_or_path}{SUFFIX}"
+        for candidate in sorted(folder.glob(f"*{SUFFIX}")):
+            # A damaged file must not stand in the way of the others; asked for itself, it says what is wrong with it.
+            if candidate.stem == name_or_path or _name_of(candidate) == name_or_path:
+                return candidate
     known = list_backbones()
-    for info in known:
-        if info.name == name_or_path:
-            return info.path
     raise InputError(
         f"there is no backbone '{name_or_path}': choose one of {', '.join(i.name for i in known) or 'none'}"
     )
+
+
+def _name_of(path: Path) -> str | None:
+    """The name of a backbone file, None for a damaged one."""
+    try:
+        return read_info(path).name
+    except InputError:
+        return None
