@@ -12,7 +12,7 @@ from PromptSegLib.imaging.interpolation import DrawnShape
 from PromptSegLib.imaging.volume import SliceStack, Volume
 
 EDGE_MM = 1.0
-GAP_SHARE = 0.2
+GAP_SHARE = 0.4
 """The interpolated edge is off by about EDGE_MM plus GAP_SHARE of the way to the nearest drawn slice."""
 
 SUREST_LOGIT = 4.0

@@ -1,7 +1,8 @@
 """Tuning: the tokens of one class from a few drawn slices, on a backbone that does not change.
 
 A first guess comes in closed form from the drawn pixels' embeddings (prototypes), then a probe fits the head alone,
-then gradients tune the deep prompts too. What is kept is the state that did best on a held-out part of the drawing.
+then gradients tune the deep prompts too. Tuning stops early, and goes back, when a held-out part of the drawing
+suffers.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ _EVALUATED_SLICES = 6
 _PROMPT_SLICES = 10
 _PROBE_PIXELS = 3000
 _VIEWS_SHARE = 0.3
+_TOLERANCE = 0.03
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ class _Tuner:
         self.best: dict[str, Tensor] = {}
         self.best_dsc: float | None = None
         self.best_step = 0
-        self._best_score = -math.inf
+        self._highest_dsc = 0.0
 
     def _short_of_time(self) -> bool:
         """Whether views beyond one per slice would take time from the tuning itself."""
@@ -323,18 +325,20 @@ class _Tuner:
         return torch.cat(logits), torch.cat(targets)
 
     def _keep_if_better(self, parameters: dict[str, Tensor], step: int) -> tuple[float | None, bool]:
-        """Score the held-out part; without one, the latest state is the best."""
+        """Keep the state unless the held-out part says that it is clearly worse than the best one was.
+
+        The held-out part lies on the drawn slices themselves and hardly tells a probe from tuned prompts, which are
+        much better on all other slices: so the later state wins unless it falls behind by more than `_TOLERANCE`.
+        """
         dsc: float | None = None
-        score = float(step)
         if self.evaluated:
             logits, target = self._held_out_logits(parameters)
             found, truth = logits > 0, target > 0.5
             dsc = 2 * float((found & truth).sum()) / max(1.0, float(found.sum() + truth.sum()))
-            # Between equal overlaps the surer one wins.
-            score = dsc - 0.1 * float(F.binary_cross_entropy_with_logits(logits, target))
-        better = score > self._best_score
+        better = dsc is None or dsc >= self._highest_dsc - _TOLERANCE
         if better:
-            self._best_score, self.best_step, self.best_dsc = score, step, dsc
+            self._highest_dsc = max(self._highest_dsc, dsc or 0.0)
+            self.best_step, self.best_dsc = step, dsc
             self.best = {name: value.detach()[0].clone() for name, value in parameters.items()}
         return dsc, better
 

@@ -19,6 +19,7 @@ console = Console(width=120)
 def main(
     only: Annotated[str, typer.Option(help="speed, resources, in-scan or across; all by default.")] = "",
     patients: Annotated[int, typer.Option(help="Patients for in-scan.")] = 5,
+    drawn: Annotated[str, typer.Option(help="Numbers of drawn slices for in-scan.")] = "3,5",
     others: Annotated[int, typer.Option(help="Patients to test on across scans.")] = 10,
     backbone: Annotated[str, typer.Option()] = DEFAULT_BACKBONE,
     prompting: Annotated[str, typer.Option()] = "decoder",
@@ -37,7 +38,7 @@ def main(
         network = load_backbone(find_backbone(backbone))
         options = TuningOptions(prompting=prompting, seed=seed)
         if only in ("", "in-scan"):
-            scores = segmentation.in_scan(network, patients, (3, 5), options)
+            scores = segmentation.in_scan(network, patients, [int(n) for n in drawn.split(",")], options)
             methods = (segmentation.OURS, segmentation.NETWORK, segmentation.PROBE, segmentation.INTERPOLATION)
             title = f"In the drawn scan: DSC on undrawn slices, {patients} patients"
             segmentation.print_scores(title, "slices", scores, methods, console)
