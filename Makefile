@@ -6,10 +6,14 @@ BENCHMARK_ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint benchmark
+.PHONY: demo test lint benchmark screenshots
 
 demo: $(INSTALLED)
 	$(VENV)/bin/promptseg demo --out demo
+
+screenshots: demo
+	mkdir -p Resources/Screenshots
+	cp demo/demo.png Resources/Screenshots/demo.png
 
 test: lint
 	$(VENV)/bin/python -m pytest -q

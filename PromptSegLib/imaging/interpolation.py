@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import SimpleITK as sitk
@@ -72,8 +73,20 @@ class DrawnShape:
         self._distances = {i: signed_distance(masks[i], (spacing[1], spacing[2])) for i in self.indices}
 
     def gap_mm(self, index: int) -> float:
-        """How far slice ``index`` is from the nearest drawn one."""
-        return min(abs(index - drawn) for drawn in self.indices) * self.between
+        """How far slice ``index`` is from the nearest drawn one, at most `reach_mm`."""
+        return min(min(abs(index - drawn) for drawn in self.indices) * self.between, self.reach_mm)
+
+    @property
+    def reach_mm(self) -> float:
+        """Half of the largest distance between neighboring drawn slices; for a single one, half the structure's width."""
+        steps = [b - a for a, b in pairwise(self.indices)]
+        if steps:
+            return max(steps) * self.between / 2
+        return float(max(self._distances[self.indices[0]].max(), self.between))
+
+    def is_between(self, index: int) -> bool:
+        """Whether slice ``index`` has drawn slices on both sides, or is drawn itself."""
+        return self.indices[0] <= index <= self.indices[-1]
 
     def distance(self, index: int) -> np.ndarray:
         """Signed distance in mm on slice ``index``, float32 (rows, columns), above 0 inside.

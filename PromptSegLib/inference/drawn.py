@@ -48,19 +48,20 @@ def fuse(logits: np.ndarray, shape: DrawnShape, part: slice) -> np.ndarray:
     """The network's calibrated logits (n, rows, columns) of the slices ``part``, plus the drawn shape's."""
     fused = logits.copy()
     for row, index in enumerate(range(part.start, part.stop)):
-        fused[row] += shape_logits(shape.distance(index), shape.gap_mm(index), EDGE_MM, GAP_SHARE, SUREST_LOGIT)
+        fused[row] += shape_logits(shape, index, EDGE_MM, GAP_SHARE, SUREST_LOGIT)
     return fused
 
 
-def shape_logits(
-    distance_mm: np.ndarray, gap_mm: np.ndarray | float, edge_mm: float, gap_share: float, surest: float
-) -> np.ndarray:
-    """Logits of the shape between drawn slices: its signed distance over how far its edge is usually off, bounded.
+def shape_logits(shape: DrawnShape, index: int, edge_mm: float, gap_share: float, surest: float) -> np.ndarray:
+    """Logits (rows, columns) of the drawn shape on a slice: its signed distance over how far its edge is usually off.
 
-    gap_mm: to the nearest drawn slice: close to one the shape is sure, far from one it is faint.
+    Close to a drawn slice the shape is sure, far from one it is faint. Between drawn slices it never outweighs a sure
+    network. Beyond the first and the last one there is no such bound to its doubt: the farther, the less of the
+    structure is to be expected.
     """
-    result: np.ndarray = surest * np.tanh(distance_mm / (surest * (edge_mm + gap_share * gap_mm)))
-    return result
+    logits = shape.distance(index) / (edge_mm + gap_share * shape.gap_mm(index))
+    bounded: np.ndarray = surest * np.tanh(logits / surest)
+    return bounded if shape.is_between(index) else np.minimum(bounded, logits)
 
 
 def keep_drawn(labels: np.ndarray, drawn: Drawn) -> None:

@@ -47,10 +47,9 @@ def main(patients: Annotated[int, typer.Option()] = 2, skip: int = 20, backbone:
             truths, view = stack.view(truth), stack.view(logits)
             shape = DrawnShape({i: truths[i] for i in slices}, stack.shape, stack.spacing)
             distances = np.stack([shape.distance(i) for i in range(len(truth))])
-            gaps = np.array([shape.gap_mm(i) for i in range(len(truth))])[:, None, None]
             alone.append(undrawn_dsc(view > 0, truths, slices))
             for constants in scores:
-                fused = view + shape_logits(distances, gaps, *constants)
+                fused = view + np.stack([shape_logits(shape, i, *constants) for i in range(len(truth))])
                 scores[constants].append(undrawn_dsc(fused > 0, truths, slices))
             shape_alone = undrawn_dsc(distances > 0, truths, slices)
             best = max(scores[g][-1] for g in scores)
