@@ -78,7 +78,7 @@ class DrawnShape:
 
     @property
     def reach_mm(self) -> float:
-        """Half of the largest distance between neighboring drawn slices; for a single one, half the structure's width."""
+        """Half of the largest distance between neighboring drawn slices; for a single one, half of its structure."""
         steps = [b - a for a, b in pairwise(self.indices)]
         if steps:
             return max(steps) * self.between / 2
