@@ -330,7 +330,6 @@ def pretrain(
     card: Annotated[Path | None, typer.Option(help="JSON file with what the model card shall say of the data.")] = None,
 ) -> None:
     """Pre-train a backbone; run the same command again to go on after an interruption."""
-    from PromptSegLib.apps.jobs import require_folder
     from PromptSegLib.learning.pretraining.recipe import Recipe, Schedule
     from PromptSegLib.learning.pretraining.recipe import pretrain as pretrain_backbone
     from PromptSegLib.networks.device import keep_freed_memory
@@ -339,7 +338,6 @@ def pretrain(
     keep_freed_memory()
     if out.suffix != SUFFIX:
         raise InputError(f"a backbone's file must end in {SUFFIX}: write {out.stem}{SUFFIX} instead of {out.name}")
-    require_folder(out)
     recipe = Recipe(
         data=data,
         name=out.stem,

@@ -11,7 +11,7 @@ import numpy as np
 
 from PromptSegLib.apps.console import errors, output, progress_bar
 from PromptSegLib.apps.jobs import SegmentJob, TuneJob, segment_files, tune_files
-from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.files import require_folder
 from PromptSegLib.imaging.formats import read_image, read_label_map, write_image
 from PromptSegLib.imaging.phantom import LABELS, make_phantom
 from PromptSegLib.imaging.volume import Volume
@@ -27,8 +27,7 @@ MARGIN = 3
 
 def run_demo(out: Path, seed: int = 0) -> float:
     """Write scan, drawing, token, segmentation and picture into ``out``; returns the DSC on the undrawn slices."""
-    if not out.parent.is_dir():
-        raise InputError(f"the folder {out.parent} does not exist: create it or choose another place for {out.name}")
+    require_folder(out)
     out.mkdir(exist_ok=True)
     started = time.monotonic()
     phantom = make_phantom(seed)

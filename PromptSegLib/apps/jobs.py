@@ -11,6 +11,7 @@ import numpy as np
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
+from PromptSegLib.imaging.files import require_folder
 from PromptSegLib.imaging.formats import SUFFIXES, check_same_grid, read_image, read_label_map, write_image
 from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.tokens.class_token import SUFFIX, ClassToken, Terminology, checked_name, load_token
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
     from PromptSegLib.inference.drawn import Drawn
     from PromptSegLib.learning.tuning import TuningOptions, TuningProgress
     from PromptSegLib.networks.punet import PUNet
-
-
-def require_folder(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise InputError(f"the folder {path.parent} does not exist: create it or choose another place for {path.name}")
 
 
 def load_network(name: str | None, device: str) -> PUNet:

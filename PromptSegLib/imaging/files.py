@@ -12,6 +12,12 @@ from pathlib import Path
 from PromptSegLib.errors import InputError
 
 
+def require_folder(path: Path) -> None:
+    """InputError unless the folder that ``path`` is to be written into exists."""
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {path.parent} does not exist: create it or choose another place for {path.name}")
+
+
 @contextmanager
 def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its name when the block ends well and vanishes when it does not.
@@ -20,8 +26,7 @@ def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
     is missing, cannot be written to, or the disk is full.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"the folder {path.parent} does not exist: create it or choose another place for {path.name}")
+    require_folder(path)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=suffix, dir=path.parent)
     except OSError as error:

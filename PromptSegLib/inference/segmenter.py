@@ -49,7 +49,7 @@ class Segmentation:
 
 @dataclass
 class _Group:
-    """Tokens that see the scan in the same way. prompts: of each token, with a leading class axis of 1."""
+    """Tokens that see the scan in the same way. numbers: their positions among all tokens."""
 
     stack: SliceStack
     grid: WorkingGrid

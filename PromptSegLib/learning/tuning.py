@@ -298,12 +298,13 @@ class _Tuner:
     def _deep_prompts(self) -> dict[str, Tensor]:
         number = len(self.drawing.slices)
         chosen = sorted({round(i * (number - 1) / max(_PROMPT_SLICES - 1, 1)) for i in range(_PROMPT_SLICES)})
-        parts = [self.drawing.slices[i] for i in chosen if self.drawing.slices[i].target.max() > 0.5]
+        chosen = [i for i in chosen if self.drawing.slices[i].target.max() > 0.5]
+        parts = [self.drawing.slices[i] for i in chosen]
         return deep_prompts(
             self.backbone,
             [p.image.to(self.device) for p in parts],
             [p.target.to(self.device) for p in parts],
-            [self.training[i].to(self.device) for i in chosen if self.drawing.slices[i].target.max() > 0.5],
+            [self.training[i].to(self.device) for i in chosen],
             self.options.prompting,
             self.generator,
         )

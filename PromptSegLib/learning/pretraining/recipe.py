@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from PromptSegLib.errors import InputError
-from PromptSegLib.imaging.files import write_bytes
+from PromptSegLib.imaging.files import require_folder, write_bytes
 from PromptSegLib.learning.pretraining.objectives import (
     BaseClasses,
     Objective,
@@ -62,8 +62,7 @@ def pretrain(
     """
     if recipe.preset != "paper-2d":
         raise InputError(f"pre-training on slices needs the preset paper-2d, not {recipe.preset}")
-    if not out.parent.is_dir():
-        raise InputError(f"the folder {out.parent} does not exist: create it or choose another place for {out.name}")
+    require_folder(out)
     if not recipe.classes and not recipe.pairs:
         raise InputError("nothing to learn from: name base classes with --classes, or let --pairs be at least 1")
     pairs = find_scans(recipe.data, recipe.image_name, recipe.labels_name if recipe.classes else None)
