@@ -19,23 +19,6 @@ from PromptSegLib.tokens.class_token import SUFFIX, ClassToken, Terminology, che
 if TYPE_CHECKING:
     from PromptSegLib.inference.drawn import Drawn
     from PromptSegLib.learning.tuning import TuningOptions, TuningProgress
-    from PromptSegLib.networks.punet import PUNet
-
-
-def load_network(name: str | None, device: str) -> PUNet:
-    """The backbone of this name or file, the shipped one for None, ready on a device."""
-    from PromptSegLib.networks.device import find_device, keep_freed_memory
-    from PromptSegLib.networks.weights import DEFAULT_BACKBONE, find_backbone, load_backbone
-
-    keep_freed_memory()
-    chosen = find_device(device)
-    network = load_backbone(find_backbone(name or DEFAULT_BACKBONE), chosen)
-    if network.preset.dimensions != 2:
-        raise InputError(
-            f"the backbone {network.name} works on blocks of slices, and classes are learned on slices: "
-            "choose a backbone of preset paper-2d"
-        )
-    return network
 
 
 @dataclass(frozen=True)
@@ -83,6 +66,7 @@ def tune_files(
 
     from PromptSegLib.learning.drawing import DrawnScan
     from PromptSegLib.learning.tuning import tune
+    from PromptSegLib.networks.weights import load_network
 
     token = tune(
         [DrawnScan(image, annotation) for image, annotation in drawn],
@@ -138,6 +122,7 @@ def segment_files(
     drawn = None if job.drawn is None else _read_drawn(image, job, job.drawn, len(tokens))
 
     from PromptSegLib.inference.segmenter import Segmenter
+    from PromptSegLib.networks.weights import load_network
 
     names = {token.backbone.name for token in tokens}
     network = load_network(job.backbone or (names.pop() if len(names) == 1 else None), job.device)

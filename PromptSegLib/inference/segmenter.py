@@ -17,11 +17,13 @@ from torch import Tensor
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN
+from PromptSegLib.imaging.interpolation import DrawnShape
 from PromptSegLib.imaging.volume import SliceStack, Volume, slice_stack
 from PromptSegLib.imaging.window import Window, window_for
-from PromptSegLib.imaging.working_grid import BLOCK, WorkingGrid, body_box
+from PromptSegLib.imaging.working_grid import BLOCK, Box, WorkingGrid, body_box
 from PromptSegLib.inference.components import keep_pieces
 from PromptSegLib.inference.drawn import Drawn, fuse, keep_drawn
+from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.learning.tuning import token_shapes
 from PromptSegLib.networks.backbone import Backbone, Features, Prompts
 from PromptSegLib.networks.device import autocast, is_out_of_memory, release_memory
@@ -33,18 +35,29 @@ WHOLE_PLANE = 320
 
 TILE = 256
 OVERLAP = 0.25
-SLICES_AT_ONCE = 8
+BLOCK_SLICES = 8
+"""Slices that are seen in one box around the body."""
+
+SLICES_AT_ONCE = 2
+"""Slices that go through the network together on the CPU: more are no faster there, and take longer to cancel."""
 
 NO_BODY = -20.0
 """Logit where there is only air."""
 
+UNDECIDED = 1.5
+"""Logits closer to zero than this (probabilities of 0.18 to 0.82) leave a pixel undecided."""
+
 
 @dataclass(frozen=True)
 class Segmentation:
-    """labels: uint8 on the scan's grid, 1, 2, … in the order of the tokens; probabilities: float32 each, if wanted."""
+    """labels: uint8 on the scan's grid, 1, 2, … in the order of the tokens; probabilities: float32 each, if wanted;
+    confidences: per token, the mean probability of the voxels found, 0 where there are none; doubts: per token and
+    slice of its stack, how many pixels are undecided."""
 
     labels: Volume
     probabilities: tuple[Volume, ...] = ()
+    confidences: tuple[float, ...] = ()
+    doubts: tuple[np.ndarray, ...] = ()
 
 
 @dataclass
@@ -56,15 +69,39 @@ class _Group:
     window: Window
     numbers: list[int] = field(default_factory=list)
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        return (self.stack.plane, self.grid, self.window)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Slices seen in one box around the body.
+
+    part: of the stack; box: None where there is only air; tiles: (n, 1, h, w) on the backbone's device.
+    """
+
+    part: slice
+    box: Box | None
+    tiles: Tensor
+
 
 class Segmenter:
     """Tokens ready to segment scans; they are checked against the backbone once, here.
 
     Args:
         all_pieces: keep every piece found, also of structures that were one piece when drawn.
+        kept: features of the one scan that will be segmented, from earlier calls; they are added to.
     """
 
-    def __init__(self, backbone: Backbone, tokens: Sequence[ClassToken], *, all_pieces: bool = False):
+    def __init__(
+        self,
+        backbone: Backbone,
+        tokens: Sequence[ClassToken],
+        *,
+        all_pieces: bool = False,
+        kept: ScanFeatures | None = None,
+    ):
         if not tokens:
             raise InputError("there is no class token to segment with: give at least one")
         if len(tokens) >= UNKNOWN:
@@ -76,8 +113,8 @@ class Segmenter:
             shapes = token_shapes(backbone, token.prompting)
             token.require_backbone(backbone.name, fingerprint, shapes)
             self.prompts.append({k: torch.from_numpy(n.copy())[None].to(self.device) for k, n in token.numbers.items()})
-        self.backbone, self.tokens, self.all_pieces = backbone, list(tokens), all_pieces
-        self._at_once = SLICES_AT_ONCE
+        self.backbone, self.tokens, self.all_pieces, self.kept = backbone, list(tokens), all_pieces, kept
+        self._at_once = SLICES_AT_ONCE if self.device.type == "cpu" else BLOCK_SLICES
 
     def segment(
         self,
@@ -100,25 +137,31 @@ class Segmenter:
         labels = np.zeros(shape, dtype=np.uint8)
         surest = np.full(shape, 0.5, dtype=np.float16)
         kept = [np.zeros(shape, dtype=np.float32) for _ in self.tokens] if probabilities else []
+        doubts = [np.zeros(0) for _ in self.tokens]
         groups = self._groups(image)
         total = sum(group.stack.shape[0] for group in groups)
         done = 0
         for group in groups:
             label_view, surest_view = group.stack.view(labels), group.stack.view(surest)
             maps = [group.stack.view(array) for array in kept]
-            shapes = {} if drawn is None else {n: drawn.shape(n + 1, group.stack) for n in group.numbers}
-            for part, found in self._blocks(image, group, cancelled):
-                for number, logit in found:
+            shapes = self._shapes(group, drawn)
+            for number in group.numbers:
+                doubts[number] = np.zeros(len(label_view))
+            for block in self._blocks(image, group):
+                found = self._found(block, group, cancelled)
+                for number, logit in zip(group.numbers, found, strict=True):
+                    part = block.part
                     if maps:
                         maps[number][part] = _sigmoid(logit)
                     shape_between = shapes.get(number)
                     if shape_between is not None:
                         logit = fuse(logit, shape_between, part)
                     probability = _sigmoid(logit).astype(surest.dtype)
+                    doubts[number][part] = np.count_nonzero(abs(logit) < UNDECIDED, axis=(1, 2))
                     better = probability > surest_view[part]
                     label_view[part][better] = number + 1
                     surest_view[part][better] = probability[better]
-                done += part.stop - part.start
+                done += block.part.stop - block.part.start
                 report(done / total)
         if drawn is not None:
             keep_drawn(labels, drawn)
@@ -126,7 +169,39 @@ class Segmenter:
             for number, token in enumerate(self.tokens):
                 if token.pieces == "one":
                     keep_pieces(labels, number + 1, None if drawn is None else drawn.labels.array == number + 1)
-        return Segmentation(image.with_array(labels), tuple(image.with_array(array) for array in kept))
+        return Segmentation(
+            image.with_array(labels),
+            tuple(image.with_array(array) for array in kept),
+            _mean_by_label(surest, labels, len(self.tokens)),
+            tuple(doubts),
+        )
+
+    def preview(self, image: Volume, index: int, drawn: Drawn | None = None) -> dict[int, np.ndarray]:
+        """What the first token finds on slice ``index`` of its stack and on those that are seen together with it.
+
+        Returns:
+            By index on the array axis, bool planes in array orientation. Pieces are not sorted out yet.
+        """
+        (group, *_) = self._groups(image)
+        number = group.numbers[0]
+        start = index - index % BLOCK_SLICES
+        block = self._block(image, group, start)
+        first = (index - start) // SLICES_AT_ONCE * SLICES_AT_ONCE
+        rows = slice(first, min(first + SLICES_AT_ONCE, len(block.tiles)))
+        part = slice(start + rows.start, start + rows.stop)
+        if block.box is None:
+            return {}
+        logits = self._predict(block.tiles[rows], [number], (*group.key, part.start))[:, 0]
+        (logit,) = self._restore([logits], block.box, group, [number])
+        shape = self._shapes(group, drawn).get(number)
+        if shape is not None:
+            logit = fuse(logit, shape, part)
+        planes = np.moveaxis(group.stack.restore(logit > 0), group.stack.axis, 0)
+        return {part.start + row: plane for row, plane in enumerate(planes)}
+
+    @staticmethod
+    def _shapes(group: _Group, drawn: Drawn | None) -> dict[int, DrawnShape | None]:
+        return {} if drawn is None else {n: drawn.shape(n + 1, group.stack) for n in group.numbers}
 
     def _groups(self, image: Volume) -> list[_Group]:
         groups: dict[tuple[str, float, str], _Group] = {}
@@ -139,44 +214,48 @@ class Segmenter:
             groups[key].numbers.append(number)
         return list(groups.values())
 
-    def _blocks(
-        self, image: Volume, group: _Group, cancelled: Callable[[], bool]
-    ) -> Iterator[tuple[slice, list[tuple[int, np.ndarray]]]]:
-        """(slices, [(token number, calibrated logits (n, rows, columns))]) through the stack.
+    def _blocks(self, image: Volume, group: _Group) -> Iterator[_Block]:
+        """Blocks are always of the same slices, whatever memory allows, since the slices of one are seen in one box."""
+        for start in range(0, group.stack.shape[0], BLOCK_SLICES):
+            yield self._block(image, group, start)
 
-        Blocks are always of the same slices, whatever memory allows, since the slices of one are seen in one box.
-        """
+    def _block(self, image: Volume, group: _Group, start: int) -> _Block:
         source = group.stack.view(image.array)
-        for start in range(0, len(source), SLICES_AT_ONCE):
-            if cancelled():
-                raise InterruptedError("segmenting was cancelled")
-            part = slice(start, min(start + SLICES_AT_ONCE, len(source)))
-            yield part, self._calibrated(source[part], group)
-
-    def _calibrated(self, planes: np.ndarray, group: _Group) -> list[tuple[int, np.ndarray]]:
-        windowed = torch.from_numpy(np.ascontiguousarray(group.window.apply(planes)))
+        part = slice(start, min(start + BLOCK_SLICES, len(source)))
+        windowed = torch.from_numpy(np.ascontiguousarray(group.window.apply(source[part])))
         images = group.grid.to_working(windowed)
         box = body_box(images, BLOCK)
-        if box is None:
-            return [(number, np.full(planes.shape, NO_BODY, dtype=np.float32)) for number in group.numbers]
-        tiles = box.cut(images, -1.0)[:, None].to(self.device)
-        logits = self._logits(tiles, group.numbers)
+        tiles = images[:, None] if box is None else box.cut(images, -1.0)[:, None].to(self.device)
+        return _Block(part, box, tiles)
+
+    def _found(self, block: _Block, group: _Group, cancelled: Callable[[], bool]) -> list[np.ndarray]:
+        """Calibrated logits (n, rows, columns) of a block, for each token of the group."""
+        if block.box is None:
+            nothing = np.full((len(block.tiles), *group.stack.shape[1:]), NO_BODY, dtype=np.float32)
+            return [nothing for _ in group.numbers]
+        logits = self._logits(block, group, cancelled)
+        return self._restore(logits.unbind(1), block.box, group, group.numbers)
+
+    def _restore(self, logits: Sequence[Tensor], box: Box, group: _Group, numbers: Sequence[int]) -> list[np.ndarray]:
+        """Calibrated logits on the stack's own grid from logits (n, h, w) in the box, for each of these tokens."""
         found = []
-        for number, logit in zip(group.numbers, logits.unbind(1), strict=True):
+        for number, logit in zip(numbers, logits, strict=True):
             calibration = self.tokens[number].calibration
-            whole = torch.full(images.shape, NO_BODY)
+            whole = torch.full((len(logit), *group.grid.size), NO_BODY)
             box.put(calibration.scale * logit + calibration.offset, whole)
-            found.append((number, group.grid.from_working(whole).numpy()))
+            found.append(group.grid.from_working(whole).numpy())
         return found
 
-    def _logits(self, tiles: Tensor, numbers: list[int]) -> Tensor:
-        """Logits (n, classes, h, w) of images (n, 1, h, w); half as many images at once whenever memory runs out."""
+    def _logits(self, block: _Block, group: _Group, cancelled: Callable[[], bool]) -> Tensor:
+        """Logits (n, classes, h, w) of a block; half as many images at once whenever memory runs out."""
         found: list[Tensor] = []
         start = 0
-        while start < len(tiles):
-            part = tiles[start : start + self._at_once]
+        while start < len(block.tiles):
+            if cancelled():
+                raise InterruptedError("segmenting was cancelled")
+            part = block.tiles[start : start + self._at_once]
             try:
-                found.append(self._predict(part, numbers))
+                found.append(self._predict(part, group.numbers, (*group.key, block.part.start + start)))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or self._at_once == 1:
                     raise
@@ -186,15 +265,16 @@ class Segmenter:
             start += len(part)
         return torch.cat(found)
 
-    def _predict(self, images: Tensor, numbers: list[int]) -> Tensor:
-        """As `_logits`, whole planes or overlapping tiles."""
+    def _predict(self, images: Tensor, numbers: list[int], key: tuple[object, ...]) -> Tensor:
+        """As `_logits`, whole planes or overlapping tiles. key: which slices of the scan these are."""
 
         def predict(part: Tensor) -> Tensor:
-            return torch.cat([logits[:, None] for logits in self._decode(part, numbers)], dim=1)
+            return torch.cat([logits[:, None] for logits in self._decode(part, numbers, None)], dim=1)
 
         with torch.no_grad(), autocast(self.device):
             if max(images.shape[-2:]) <= WHOLE_PLANE:
-                return predict(images).float().cpu()
+                logits = self._decode(images, numbers, (*key, len(images)))
+                return torch.cat([found[:, None] for found in logits], dim=1).float().cpu()
             window = tuple(min(TILE, n) for n in images.shape[-2:])
             result = sliding_window_inference(
                 images, window, len(images), predict, OVERLAP, mode="gaussian", device="cpu"
@@ -202,16 +282,31 @@ class Segmenter:
             assert isinstance(result, Tensor)
             return result.float()
 
-    def _decode(self, images: Tensor, numbers: list[int]) -> Iterator[Tensor]:
+    def _decode(self, images: Tensor, numbers: list[int], key: tuple[object, ...] | None) -> Iterator[Tensor]:
         shared: Features | None = None
         for number in numbers:
             prompts = self.prompts[number]
             if any(name.startswith("encoder") for name in prompts):
                 features = self.backbone.encode(images, prompts)
             else:
-                shared = shared if shared is not None else self.backbone.encode(images)
+                shared = shared if shared is not None else self._encode(images, key)
                 features = shared
             yield class_logits(self.backbone.decode(features, prompts), prompts, features.size)
+
+    def _encode(self, images: Tensor, key: tuple[object, ...] | None) -> Features:
+        if self.kept is None or key is None:
+            return self.backbone.encode(images)
+        return self.kept.get(key, lambda: self.backbone.encode(images)).to(self.device)
+
+
+def _mean_by_label(values: np.ndarray, labels: np.ndarray, count: int) -> tuple[float, ...]:
+    """Mean of ``values`` where ``labels`` is 1, 2, …, ``count``; slice by slice, 0 where a label is nowhere."""
+    sums, counts = np.zeros(count + 1), np.zeros(count + 1)
+    for plane, weights in zip(labels, values, strict=True):
+        counts += np.bincount(plane.ravel(), minlength=count + 1)
+        sums += np.bincount(plane.ravel(), weights.ravel().astype(np.float64), minlength=count + 1)
+    means = sums / np.maximum(counts, 1)
+    return tuple(float(mean) for mean in means[1:])
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -48,7 +48,12 @@ class Crop:
 
 
 class FeatureCache:
-    """Views of the drawn slices. The first of them, one per slice, are the slices as drawn."""
+    """Views of the drawn slices. The first of them, one per slice, are the slices as drawn; `augment` adds more.
+
+    Args:
+        training: bool (1, h, w) per slice: what may be trained on.
+        cancelled: asked before every slice; InterruptedError once it is true.
+    """
 
     def __init__(
         self,
@@ -61,28 +66,35 @@ class FeatureCache:
         keep_features: bool = True,
         cancelled: Callable[[], bool] = lambda: False,
     ):
+        self.backbone, self.device, self.seed, self.keep_features = backbone, device, seed, keep_features
+        self._drawn = list(zip(slices, training, strict=True))
         self.views: list[View] = []
-        extra = min(AUGMENTED_VIEWS, max(0, MAX_VIEWS // len(slices) - 1))
+        for part, known in self._drawn:
+            if cancelled():
+                raise InterruptedError("training was cancelled before there was a first guess")
+            self._add(part.image, part.target, known)
+
+    def augment(self, enough: Callable[[], bool] = lambda: False) -> None:
+        """Add randomly changed views of every slice, until ``enough`` is true."""
+        extra = min(AUGMENTED_VIEWS, max(0, MAX_VIEWS // len(self._drawn) - 1))
         shapes, intensities = shape_augmentation(), intensity_augmentation(AUGMENTATION_STRENGTH)
-        for repeat in range(1 + extra):
-            for number, (part, known) in enumerate(zip(slices, training, strict=True)):
-                if cancelled() and repeat > 0:
+        for repeat in range(1, 1 + extra):
+            for number, (part, training) in enumerate(self._drawn):
+                if enough():
                     return
-                image, target = part.image, part.target
-                if repeat:
-                    draw = seed + 7919 * repeat + number
-                    shapes.set_random_state(seed=draw)
-                    changed = shapes({"image": image, "target": target, "known": known.float()})
-                    image, target, known = (
-                        torch.as_tensor(np.asarray(changed[k])) for k in ("image", "target", "known")
-                    )
-                    # Only what is wholly known stays known: next to unknown pixels, the target is a blend with nothing.
-                    image, known = augment(intensities, image[None], draw)[0], known > 0.99
-                features = None
-                if keep_features:
-                    with torch.no_grad():
-                        features = backbone.encode(image[None].to(device))
-                self.views.append(View(image.to(device), target, known, features))
+                draw = self.seed + 7919 * repeat + number
+                shapes.set_random_state(seed=draw)
+                changed = shapes({"image": part.image, "target": part.target, "known": training.float()})
+                image, target, known = (torch.as_tensor(np.asarray(changed[k])) for k in ("image", "target", "known"))
+                # Only what is wholly known stays known: next to unknown pixels, the target is a blend with nothing.
+                self._add(augment(intensities, image[None], draw)[0], target, known > 0.99)
+
+    def _add(self, image: Tensor, target: Tensor, known: Tensor) -> None:
+        features = None
+        if self.keep_features:
+            with torch.no_grad():
+                features = self.backbone.encode(image[None].to(self.device))
+        self.views.append(View(image.to(self.device), target, known, features))
 
     def crop(self, generator: torch.Generator) -> Crop:
         """A random crop of a random view, three times in four one that shows the structure."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -44,21 +44,26 @@ def deep_prompts(
     knowns: Sequence[Tensor],
     variant: str,
     generator: torch.Generator,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, Tensor]:
     """First deep prompts of a class: at each attention layer, half of the tokens are centers of what that layer sees of
     the structure, half of what it sees of the known rest.
 
-    images, targets, knowns: (1, h, w) each, as in WorkingSlice.
+    images, targets, knowns: (1, h, w) each, as in WorkingSlice; check: called often, and may raise to end it.
     """
     shapes = backbone.prompt_shapes(variant)
     blocks = [name.removesuffix(".tokens") for name in shapes if name.endswith(".tokens")]
     if not blocks:
         return {}
-    seen = [backbone.prompt_inputs(image[None]) for image in images]
+    seen = []
+    for image in images:
+        check()
+        seen.append(backbone.prompt_inputs(image[None]))
     prompts: dict[str, Tensor] = {}
     for block in blocks:
         layers = []
         for number in range(2):
+            check()
             inside, outside = [], []
             for maps, target, known in zip(seen, targets, knowns, strict=True):
                 x = maps[block][number]

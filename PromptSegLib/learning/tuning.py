@@ -85,6 +85,7 @@ def tune(
     color: tuple[int, int, int] = (230, 159, 0),
     terminology: Terminology | None = None,
     report: Callable[[TuningProgress], None] = lambda progress: None,
+    watch: Callable[[ClassToken], None] = lambda token: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ClassToken:
     """The class token of one structure.
@@ -94,9 +95,11 @@ def tune(
         name: of the class.
         backbone: frozen; it is the same, to the bit, afterwards.
         report: called after every step.
+        watch: called with the token as it is, not calibrated yet, after the first guess and whenever it got better.
         cancelled: asked between any two steps; once true, the best token so far is returned.
 
     Raises:
+        InterruptedError: if it was cancelled before there was a first guess.
         InputError: if the drawing cannot be learned from (see `prepare_drawing`) or the prompting is unknown.
     """
     options = options or TuningOptions()
@@ -105,29 +108,34 @@ def tune(
     started = time.monotonic()
     drawing = prepare_drawing(scans)
     tuner = _Tuner(drawing, backbone, options, started, cancelled)
-    tuner.run(report)
-    return ClassToken(
-        name=name,
-        color=color,
-        terminology=terminology,
-        backbone=BackboneReference(backbone.name, backbone.fingerprint(), backbone.preset_name),
-        prompting=options.prompting,
-        plane=drawing.plane,
-        spacing_mm=drawing.spacing_mm,
-        window=drawing.window,
-        pieces=drawing.pieces,
-        calibration=tuner.calibration(),
-        numbers={key: value.detach().cpu().float().numpy() for key, value in tuner.best.items()},
-        training=Training(
-            scans=drawing.scans,
-            slices=len(drawing.slices),
-            steps=tuner.best_step,
-            seconds=round(time.monotonic() - started, 1),
-            date=datetime.date.today().isoformat(),
-            seed=options.seed,
-            held_out_dsc=None if tuner.best_dsc is None else round(tuner.best_dsc, 4),
-        ),
-    )
+    reference = BackboneReference(backbone.name, backbone.fingerprint(), backbone.preset_name)
+
+    def token(calibration: Calibration) -> ClassToken:
+        return ClassToken(
+            name=name,
+            color=color,
+            terminology=terminology,
+            backbone=reference,
+            prompting=options.prompting,
+            plane=drawing.plane,
+            spacing_mm=drawing.spacing_mm,
+            window=drawing.window,
+            pieces=drawing.pieces,
+            calibration=calibration,
+            numbers={key: value.detach().cpu().float().numpy() for key, value in tuner.best.items()},
+            training=Training(
+                scans=drawing.scans,
+                slices=len(drawing.slices),
+                steps=tuner.best_step,
+                seconds=round(time.monotonic() - started, 1),
+                date=datetime.date.today().isoformat(),
+                seed=options.seed,
+                held_out_dsc=None if tuner.best_dsc is None else round(tuner.best_dsc, 4),
+            ),
+        )
+
+    tuner.run(report, lambda: watch(token(Calibration())))
+    return token(tuner.calibration())
 
 
 class _Tuner:
@@ -154,7 +162,7 @@ class _Tuner:
             options.seed,
             self.device,
             keep_features=keep,
-            cancelled=self._short_of_time,
+            cancelled=cancelled,
         )
         self.evaluated = self._evaluated_slices()
         self.best: dict[str, Tensor] = {}
@@ -204,13 +212,15 @@ class _Tuner:
         order = torch.randperm(len(holding), generator=self.generator)[:_EVALUATED_SLICES]
         return sorted(holding[i] for i in order.tolist())
 
-    def run(self, report: Callable[[TuningProgress], None]) -> None:
+    def run(self, report: Callable[[TuningProgress], None], improved: Callable[[], None]) -> None:
         options = self.options
         steps = options.steps or min(_FEWEST_STEPS + _STEPS_PER_SLICE * len(self.drawing.slices), _MOST_STEPS)
         numbers = self._first_guess()
         numbers |= self._deep_prompts()
         parameters = {name: value[None].clone().requires_grad_() for name, value in numbers.items()}
         self._keep_if_better(parameters, 0)
+        improved()
+        self.cache.augment(self._short_of_time)
         head = [p for n, p in parameters.items() if n.startswith("head")]
         deep = [p for n, p in parameters.items() if not n.startswith("head")]
         optimizer = torch.optim.Adam([{"params": head, "share": 0.3}, {"params": deep, "share": 1.0}], lr=options.rate)
@@ -228,6 +238,8 @@ class _Tuner:
             if step % _EVALUATE_EVERY == 0 or step == steps:
                 dsc, better = self._keep_if_better(parameters, step)
                 stale = 0 if better else stale + 1
+                if better:
+                    improved()
             per_step = (time.monotonic() - loop_started) / step
             left = min((steps - step) * per_step, options.seconds - (time.monotonic() - self.started))
             report(TuningProgress(step, steps, loss, dsc, max(0.0, left)))
@@ -253,6 +265,7 @@ class _Tuner:
             known = self.training[number][0]
             if not known.any():
                 continue
+            self._check_cancelled()
             with torch.no_grad():
                 features = self.cache.views[number].features
                 features = features or self.backbone.encode(part.image[None].to(self.device))
@@ -270,6 +283,10 @@ class _Tuner:
         }
         return {name: value.to(self.device) for name, value in self._probe(numbers, points, truth).items()}
 
+    def _check_cancelled(self) -> None:
+        if self.cancelled():
+            raise InterruptedError("training was cancelled before there was a first guess")
+
     def _sample(self, target: Tensor, known: Tensor, count: int) -> list[Tensor]:
         """Pixels of a slice: inside, close outside, where the edge is decided, and anywhere outside."""
         inside = known & (target > 0.5)
@@ -286,8 +303,7 @@ class _Tuner:
         optimizer = torch.optim.Adam(parameters.values(), lr=2e-2)
         embedding = points.T[None, :, None, :]
         for _ in range(self.options.probe_steps):
-            if self.cancelled():
-                break
+            self._check_cancelled()
             logits = class_logits(embedding, parameters, (1, len(points)))[:, 0]
             loss = known_dice_focal(logits, truth[None], torch.ones_like(logits))
             optimizer.zero_grad(set_to_none=True)
@@ -307,6 +323,7 @@ class _Tuner:
             [self.training[i].to(self.device) for i in chosen],
             self.options.prompting,
             self.generator,
+            self._check_cancelled,
         )
 
     def _logits(self, parameters: dict[str, Tensor], number: int) -> Tensor:

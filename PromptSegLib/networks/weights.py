@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.files import write_bytes
+from PromptSegLib.networks.device import find_device, keep_freed_memory
 from PromptSegLib.networks.punet import PUNet, find_preset, freeze
 
 FORMAT = "promptseg-backbone"
@@ -86,6 +87,23 @@ def load_backbone(path: Path, device: torch.device | str = "cpu") -> PUNet:
     frozen: nn.Module = freeze(network)
     assert isinstance(frozen, PUNet)
     return frozen.to(device)
+
+
+def load_network(name: str | None, device: str) -> PUNet:
+    """The backbone of this name or file, the shipped one for None, ready on a device to learn and find classes with.
+
+    Raises:
+        InputError: if there is no such backbone or device, or the backbone works on blocks of slices.
+    """
+    keep_freed_memory()
+    chosen = find_device(device)
+    network = load_backbone(find_backbone(name or DEFAULT_BACKBONE), chosen)
+    if network.preset.dimensions != 2:
+        raise InputError(
+            f"the backbone {network.name} works on blocks of slices, and classes are learned on slices: "
+            "choose a backbone of preset paper-2d"
+        )
+    return network
 
 
 def backbone_folders() -> list[Path]:

@@ -101,13 +101,19 @@ class ClassToken:
         path = Path(path)
         if path.suffix != SUFFIX:
             raise InputError(f"a class token's file must end in {SUFFIX}: rename {path.name} to {path.stem}{SUFFIX}")
+        write_bytes(self.to_bytes(), path)
+
+    def to_bytes(self) -> bytes:
+        """The content of the token's file; `parse_token` is the inverse."""
         metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "token": json.dumps(self.describe())}
-        data = save({name: np.ascontiguousarray(n, dtype=np.float32) for name, n in self.numbers.items()}, metadata)
+        data: bytes = save(
+            {name: np.ascontiguousarray(n, dtype=np.float32) for name, n in self.numbers.items()}, metadata
+        )
         if len(data) > MAX_BYTES:
             raise InputError(
                 f"the token '{self.name}' would take {len(data)} bytes, more than {MAX_BYTES}: shorten its name"
             )
-        write_bytes(data, path)
+        return data
 
     def describe(self) -> dict[str, Any]:
         """All but the numbers, ready for JSON."""
@@ -154,50 +160,56 @@ def load_token(path: str | Path) -> ClassToken:
         raise InputError(
             f"{path} has {size} bytes, and a class token has at most {MAX_BYTES}: this is another kind of file"
         )
-    data = path.read_bytes()
-    metadata = _metadata(data, path)
+    return parse_token(path.read_bytes(), str(path))
+
+
+def parse_token(data: bytes, source: str = "the class token") -> ClassToken:
+    """As `load_token`, from the content of a file; ``source`` is what a message calls it."""
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{source} has {len(data)} bytes, more than a class token's {MAX_BYTES}: choose another")
+    metadata = _metadata(data, source)
     try:
         numbers = load(data)
     except (SafetensorError, KeyError) as error:
-        raise InputError(f"{path} is damaged or cut off ({error}): get the file again") from error
+        raise InputError(f"{source} is damaged or cut off ({error}): get the file again") from error
     for name, array in numbers.items():
         if array.dtype != np.float32:
-            raise InputError(f"{path}: {name!r:.80} is {array.dtype}, not float32: the file is damaged")
+            raise InputError(f"{source}: {name!r:.80} is {array.dtype}, not float32: the file is damaged")
         if not np.isfinite(array).all():
-            raise InputError(f"{path}: {name!r:.80} holds values that are not finite: train the class again")
+            raise InputError(f"{source}: {name!r:.80} holds values that are not finite: train the class again")
     try:
         return _from_description(json.loads(metadata["token"]), numbers)
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
-        raise InputError(f"{path} has a damaged description ({error}): get the file again") from error
+        raise InputError(f"{source} has a damaged description ({error}): get the file again") from error
 
 
-def _metadata(data: bytes, path: Path) -> dict[str, str]:
+def _metadata(data: bytes, source: str) -> dict[str, str]:
     """The header's metadata; the length that the file declares is checked before it is believed."""
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8:
-        raise InputError(f"{path} is damaged or cut off: get the file again")
+        raise InputError(f"{source} is damaged or cut off: get the file again")
     try:
         header = json.loads(data[8 : 8 + length])
         metadata = header.pop("__metadata__", {})
         is_token = metadata.get("format") == FORMAT and all(isinstance(v, str) for v in metadata.values())
     except (AttributeError, RecursionError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is not a class token: choose a file written by PromptSeg") from error
+        raise InputError(f"{source} is not a class token: choose a file written by PromptSeg") from error
     if not is_token:
-        raise InputError(f"{path} is not a class token: choose a file written by PromptSeg")
+        raise InputError(f"{source} is not a class token: choose a file written by PromptSeg")
     if metadata.get("version") != str(FORMAT_VERSION):
         raise InputError(
-            f"{path} has token format {metadata.get('version')!r:.20}, not '{FORMAT_VERSION}': update PromptSeg"
+            f"{source} has token format {metadata.get('version')!r:.20}, not '{FORMAT_VERSION}': update PromptSeg"
         )
     if sum(len(v) for v in metadata.values()) > _MAX_METADATA_BYTES:
-        raise InputError(f"{path} has a description of more than {_MAX_METADATA_BYTES} bytes: the file is damaged")
+        raise InputError(f"{source} has a description of more than {_MAX_METADATA_BYTES} bytes: the file is damaged")
     declared = 0
     for entry in header.values():
         shape = entry.get("shape") if isinstance(entry, dict) else None
         if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
-            raise InputError(f"{path} has a damaged table of numbers: get the file again")
+            raise InputError(f"{source} has a damaged table of numbers: get the file again")
         declared += math.prod(shape)
     if declared * 4 > MAX_BYTES:
-        raise InputError(f"{path} declares more numbers than a class token can hold: the file is damaged")
+        raise InputError(f"{source} declares more numbers than a class token can hold: the file is damaged")
     return dict(metadata)
 
 

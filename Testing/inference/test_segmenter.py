@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PromptSegLib.imaging.annotation import UNKNOWN
 from PromptSegLib.imaging.volume import Geometry, Volume
 from PromptSegLib.inference import segmenter as segmenter_module
 from PromptSegLib.inference.drawn import Drawn
+from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.segmenter import Segmentation, Segmenter
 from PromptSegLib.networks.backbone import Features, Prompts
 from PromptSegLib.tokens.class_token import Calibration, ClassToken
@@ -132,6 +134,39 @@ def test_tiles_give_what_whole_slices_give(monkeypatch: pytest.MonkeyPatch) -> N
     assert dsc(tiled, whole) > 0.9 and dsc(tiled, truth) > 0.8
 
 
+def test_kept_features_are_made_once_and_change_hardly_anything(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    image, _ = scan()
+    expected = segment(image).labels.array
+    for features in (ScanFeatures(), ScanFeatures(memory_bytes=100_000, folder=tmp_path)):
+        worker = Segmenter(tiny_backbone(), [tuned_token()], kept=features)
+        first = worker.segment(image).labels.array
+        assert dsc(first == 1, expected == 1) > 0.995 and len(features) > 0
+        with monkeypatch.context() as patch:
+            patch.setattr(tiny_backbone(), "encode", Cramped(AssertionError("encoded twice"), most=0))
+            assert np.array_equal(worker.segment(image).labels.array, first)
+    assert not list(tmp_path.iterdir()), "the file has no name that a crash could leave behind"
+
+
+def test_a_preview_is_what_segmenting_finds_on_these_slices() -> None:
+    image, _ = scan()
+    worker = Segmenter(tiny_backbone(), [tuned_token()], all_pieces=True, kept=ScanFeatures())
+    planes = worker.preview(image, 5)
+    assert 5 in planes
+    whole = worker.segment(image).labels.array == 1
+    for index, plane in planes.items():
+        assert np.array_equal(plane, whole[index])
+
+
+def test_confidence_and_doubt_are_per_token() -> None:
+    image, _ = scan()
+    found = segment(image)
+    (confidence,), (doubt,) = found.confidences, found.doubts
+    assert 0.5 < confidence <= 1
+    assert doubt.shape == (image.array.shape[0],) and doubt.max() > 0
+
+
 class Cramped:
     """A backbone's `encode` on a machine whose memory holds two slices."""
 
@@ -158,6 +193,7 @@ def test_fewer_slices_at_once_when_memory_runs_out(monkeypatch: pytest.MonkeyPat
     image, _ = scan()
     expected = segment(image).labels.array
     cramped = Cramped(error)
+    monkeypatch.setattr(segmenter_module, "SLICES_AT_ONCE", 8)
     monkeypatch.setattr(tiny_backbone(), "encode", cramped)
     assert np.array_equal(segment(image).labels.array, expected)
     assert cramped.sizes == [8, 4, 2, 2, 2, 2, 2, 2]
@@ -166,7 +202,7 @@ def test_fewer_slices_at_once_when_memory_runs_out(monkeypatch: pytest.MonkeyPat
 def test_other_errors_and_no_memory_at_all_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     image, _ = scan()
     tuned_token()
-    monkeypatch.setattr(tiny_backbone(), "encode", Cramped(RuntimeError("shapes do not match")))
+    monkeypatch.setattr(tiny_backbone(), "encode", Cramped(RuntimeError("shapes do not match"), most=0))
     with pytest.raises(RuntimeError, match="shapes do not match"):
         segment(image)
     monkeypatch.undo()

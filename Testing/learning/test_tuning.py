@@ -121,11 +121,22 @@ def test_cancelled_it_returns_the_best_so_far() -> None:
     Segmenter(tiny_backbone(), [token])
 
 
-def test_cancelled_at_once_it_still_returns_a_token() -> None:
-    seen: list[TuningProgress] = []
-    token = tune([drawn_scan()], "Organ", tiny_backbone(), FAST, report=seen.append, cancelled=lambda: True)
-    assert not seen and token.training.steps == 0
+def test_cancelled_after_the_first_guess_it_returns_that() -> None:
+    guesses: list[ClassToken] = []
+    token = tune([drawn_scan()], "Organ", tiny_backbone(), FAST, watch=guesses.append, cancelled=lambda: bool(guesses))
+    assert token.training.steps == 0 and same_numbers(token, guesses[0])
     Segmenter(tiny_backbone(), [token])
+
+
+def test_cancelled_before_the_first_guess_there_is_no_token() -> None:
+    with pytest.raises(InterruptedError):
+        tune([drawn_scan()], "Organ", tiny_backbone(), FAST, cancelled=lambda: True)
+
+
+def test_whoever_watches_sees_the_token_that_is_returned_last() -> None:
+    seen: list[ClassToken] = []
+    token = tune([drawn_scan()], "Organ", tiny_backbone(), SHORT, watch=seen.append)
+    assert len(seen) >= 2 and same_numbers(seen[-1], token)
 
 
 def test_unknown_slices_never_matter() -> None:

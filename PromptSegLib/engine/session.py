@@ -1,0 +1,325 @@
+"""One scan, many classes: the interface that everything above the library works with.
+
+The same methods are offered in this process by `Session` and on a worker process by `PromptSegLib.engine.client`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from PromptSegLib.engine.messages import (
+    ClassInfo,
+    Preview,
+    Progress,
+    SegmentedClass,
+    SliceDrawing,
+    Suggestion,
+    TuneResult,
+)
+from PromptSegLib.engine.previewing import PreviewOrder
+from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
+from PromptSegLib.imaging.volume import Volume
+from PromptSegLib.inference.drawn import Drawn
+from PromptSegLib.inference.scan_features import ScanFeatures
+from PromptSegLib.inference.segmenter import Segmentation, Segmenter
+from PromptSegLib.inference.suggestion import suggest_slice
+from PromptSegLib.learning.drawing import DrawnScan
+from PromptSegLib.learning.tuning import TuningOptions, TuningProgress, tune
+from PromptSegLib.networks.device import is_out_of_memory, release_memory
+from PromptSegLib.networks.weights import load_network
+from PromptSegLib.tokens.class_token import ClassToken, Terminology, parse_token
+
+GPU_BECAME_FULL = "The graphics card ran out of memory: the work goes on with the processor, which takes longer."
+
+
+@dataclass
+class _Class:
+    info: ClassInfo
+    drawing: SliceDrawing | None = None
+    token: ClassToken | None = None
+    doubt: np.ndarray | None = None
+
+
+def _nothing(*_: object) -> None:
+    return None
+
+
+@dataclass
+class Session:
+    """A backbone and a scan. Every class has a key of the caller's choice.
+
+    device: auto, cpu, cuda or mps; backbone: name or file, None for the shipped one; folder: for large temporary files.
+    """
+
+    device: str = "auto"
+    backbone: str | None = None
+    folder: Path | None = None
+    focus: tuple[int, int] | None = None
+    """Array axis and index of the slice that the user looks at; it is previewed first."""
+
+    _image: Volume | None = None
+    _classes: dict[str, _Class] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._network = load_network(self.backbone, self.device)
+        self._features = ScanFeatures(folder=self.folder)
+
+    def set_image(self, image: Volume) -> None:
+        """Take another scan, or the same after it changed. Tokens stay; what was drawn on the earlier one goes.
+
+        Raises:
+            InputError: if voxels are not finite.
+        """
+        array = image.array
+        if array.dtype.kind == "f" and not all(bool(np.isfinite(plane).all()) for plane in array):
+            raise InputError("the scan holds values that are not finite: mend it before segmenting")
+        self._image = image
+        self._features.clear()
+        for entry in self._classes.values():
+            entry.drawing = entry.doubt = None
+
+    def annotate(self, key: str, info: ClassInfo, drawing: SliceDrawing | None) -> None:
+        """Say what is drawn of a class on the scan now, in full; None for nothing."""
+        image = self._require_image()
+        if drawing is not None:
+            expected = tuple(np.delete(image.array.shape, drawing.axis))
+            for index, plane in drawing.planes.items():
+                if not 0 <= index < image.array.shape[drawing.axis] or plane.shape != expected:
+                    raise InputError(f"the drawing of '{info.name}' does not fit the scan: draw on the scan itself")
+        entry = self._classes.setdefault(key, _Class(info))
+        entry.info, entry.drawing = info, drawing
+
+    @property
+    def tokens(self) -> dict[str, bytes]:
+        """The class tokens at hand: contents of token files by key."""
+        return {key: entry.token.to_bytes() for key, entry in self._classes.items() if entry.token is not None}
+
+    def put_token(self, key: str, data: bytes) -> ClassInfo:
+        """Take a token that was trained before; returns what it says of its class."""
+        token = parse_token(data)
+        Segmenter(self._network, [token])
+        term = token.terminology
+        info = ClassInfo(token.name, token.color, (term.scheme, term.code, term.meaning) if term else None)
+        self._classes.setdefault(key, _Class(info)).token = token
+        return info
+
+    def forget(self, key: str) -> None:
+        """Drop a class: its drawing and its token."""
+        self._classes.pop(key, None)
+
+    def clear_cache(self) -> None:
+        """Drop the scan's features; they are made again when needed."""
+        self._features.clear()
+
+    def close(self) -> None:
+        """Give memory and files back."""
+        self._features.clear()
+        self._classes.clear()
+        self._image = None
+
+    def tune(
+        self,
+        keys: Sequence[str],
+        seconds: float = 90.0,
+        prompting: str = "decoder",
+        *,
+        report: Callable[[Progress], None] = _nothing,
+        preview: Callable[[Preview], None] = _nothing,
+        checkpoint: Callable[[str, bytes], None] = _nothing,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> TuneResult:
+        """Learn the tokens of these classes from their drawings, one after the other.
+
+        Args:
+            seconds: upper limit per class.
+            checkpoint: called with key and token whenever a token got better.
+            cancelled: asked often; the best tokens so far are then returned.
+        """
+        image = self._require_image()
+        missing = [key for key in keys if self._entry(key).drawing is None]
+        if missing:
+            name = self._entry(missing[0]).info.name
+            raise InputError(f"nothing is drawn of '{name}': draw it on at least one slice")
+        notes: list[str] = []
+        tokens: dict[str, bytes] = {}
+        for number, key in enumerate(keys):
+            entry = self._entry(key)
+            scan = DrawnScan(image, self._annotation(entry, image))
+
+            def progress(now: TuningProgress, key: str = key, number: int = number) -> None:
+                left = now.seconds_left if len(keys) == 1 else None
+                done = (number + now.step / now.steps) / len(keys)
+                report(Progress("training", done, left, key, now.step, now.loss, now.held_out_dsc))
+
+            order = PreviewOrder(scan.annotation.slices, image.array.shape[scan.annotation.axis])
+
+            def improved(token: ClassToken, key: str = key, entry: _Class = entry, order: PreviewOrder = order) -> None:
+                entry.token = token
+                checkpoint(key, token.to_bytes())
+                self._send_previews(key, entry, image, order, preview, cancelled)
+
+            report(Progress("training", number / len(keys), None, key))
+            try:
+                entry.token = self._tune(scan, entry, TuningOptions(prompting, seconds), progress, improved, cancelled)
+            except InterruptedError:
+                return TuneResult(tokens, True, tuple(notes))
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or self._network.device.type == "cpu":
+                    raise
+                self._move_to_cpu()
+                notes.append(GPU_BECAME_FULL)
+                entry.token = self._tune(scan, entry, TuningOptions(prompting, seconds), progress, improved, cancelled)
+            entry.doubt = None
+            tokens[key] = entry.token.to_bytes()
+            if cancelled():
+                return TuneResult(tokens, True, tuple(notes))
+        return TuneResult(tokens, False, tuple(notes))
+
+    def segment(
+        self,
+        keys: Sequence[str],
+        *,
+        report: Callable[[Progress], None] = _nothing,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> list[SegmentedClass]:
+        """Find these classes in the whole scan. A voxel belongs to one class at most; drawn slices stay as drawn.
+
+        Raises:
+            InterruptedError: once cancelled.
+        """
+        image = self._require_image()
+        untrained = [key for key in keys if self._entry(key).token is None]
+        if untrained:
+            name = self._entry(untrained[0]).info.name
+            raise InputError(f"'{name}' was not trained yet: press Train first")
+        tokens = [token for key in keys if (token := self._entry(key).token) is not None]
+        report(Progress("segmenting", 0.0))
+        segmenter = Segmenter(self._network, tokens, kept=self._features)
+        found = segmenter.segment(
+            image,
+            self._drawn(keys, image),
+            report=lambda fraction: report(Progress("segmenting", fraction)),
+            cancelled=cancelled,
+        )
+        for key, doubt in zip(keys, found.doubts, strict=True):
+            self._entry(key).doubt = doubt
+        return [_class_of(key, number, found, image) for number, key in enumerate(keys, start=1)]
+
+    def suggest_slice(self, key: str) -> Suggestion:
+        """The slice of this class to draw next. InputError when all slices are drawn or nothing is known yet."""
+        image, entry = self._require_image(), self._entry(key)
+        if entry.drawing is None:
+            raise InputError(f"nothing is drawn of '{entry.info.name}': draw it on a first slice")
+        axis, length = entry.drawing.axis, image.array.shape[entry.drawing.axis]
+        doubt = entry.doubt if entry.doubt is not None and len(entry.doubt) == length else None
+        found = suggest_slice(list(entry.drawing.planes), length, image.geometry.spacing[axis], doubt)
+        if found is None:
+            raise InputError(f"every slice of '{entry.info.name}' is drawn: there is nothing left to suggest")
+        return Suggestion(key, axis, *found)
+
+    def _tune(
+        self,
+        scan: DrawnScan,
+        entry: _Class,
+        options: TuningOptions,
+        report: Callable[[TuningProgress], None],
+        watch: Callable[[ClassToken], None],
+        cancelled: Callable[[], bool],
+    ) -> ClassToken:
+        info = entry.info
+        return tune(
+            [scan],
+            info.name,
+            self._network,
+            options,
+            color=info.color,
+            terminology=Terminology(*info.terminology) if info.terminology else None,
+            report=report,
+            watch=watch,
+            cancelled=cancelled,
+        )
+
+    def _send_previews(
+        self,
+        key: str,
+        entry: _Class,
+        image: Volume,
+        order: PreviewOrder,
+        send: Callable[[Preview], None],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        assert entry.token is not None and entry.drawing is not None
+        axis = entry.drawing.axis
+        segmenter = Segmenter(self._network, [entry.token], kept=self._features)
+        drawn = self._drawn([key], image)
+        for index in order.next(self.focus[1] if self.focus is not None and self.focus[0] == axis else None):
+            if cancelled():
+                return
+            planes = segmenter.preview(image, index, drawn)
+            for shown in set(planes) & set(entry.drawing.planes):
+                planes[shown] = entry.drawing.planes[shown] == 1
+            send(Preview(key, axis, planes))
+
+    def _move_to_cpu(self) -> None:
+        self._features.clear()
+        self._network = self._network.to("cpu")
+        release_memory()
+
+    def _require_image(self) -> Volume:
+        if self._image is None:
+            raise InputError("there is no scan yet: choose one")
+        return self._image
+
+    def _entry(self, key: str) -> _Class:
+        if key not in self._classes:
+            raise InputError("this class is not known: draw it or choose its token")
+        return self._classes[key]
+
+    @staticmethod
+    def _annotation(entry: _Class, image: Volume) -> Annotation:
+        assert entry.drawing is not None
+        labels = np.full(image.array.shape, UNKNOWN, np.uint8)
+        planes = np.moveaxis(labels, entry.drawing.axis, 0)
+        for index, plane in entry.drawing.planes.items():
+            planes[index] = plane
+        name = f"the drawing of '{entry.info.name}'"
+        return Annotation.from_label_map(image.with_array(labels), 1, axis=entry.drawing.axis, source=name)
+
+    def _drawn(self, keys: Sequence[str], image: Volume) -> Drawn | None:
+        """The drawings of these classes in one label map, numbered in their order."""
+        slices: dict[int, tuple[int, frozenset[int]]] = {}
+        labels: np.ndarray | None = None
+        for number, key in enumerate(keys, start=1):
+            drawing = self._entry(key).drawing
+            if drawing is None:
+                continue
+            if labels is None:
+                labels = np.full(image.array.shape, UNKNOWN, np.uint8)
+            planes = np.moveaxis(labels, drawing.axis, 0)
+            for index, plane in drawing.planes.items():
+                target = planes[index]
+                target[(plane == 0) & (target == UNKNOWN)] = 0
+                target[plane == 1] = number
+            slices[number] = (drawing.axis, frozenset(drawing.planes))
+        return None if labels is None else Drawn(image.with_array(labels), slices)
+
+
+def _class_of(key: str, number: int, found: Segmentation, image: Volume) -> SegmentedClass:
+    """One label of a segmentation, cut to the box that holds it."""
+    labels = found.labels.array
+    inside = labels == number
+    if not inside.any():
+        return SegmentedClass(key, (slice(0, 0), slice(0, 0), slice(0, 0)), np.zeros((0, 0, 0), bool))
+    edges = []
+    for axis in range(3):
+        others = tuple(k for k in range(3) if k != axis)
+        indices = np.flatnonzero(inside.any(axis=others))
+        edges.append(slice(int(indices[0]), int(indices[-1]) + 1))
+    box = (edges[0], edges[1], edges[2])
+    ml = float(np.count_nonzero(inside)) * image.geometry.voxel_volume_mm3 / 1000
+    return SegmentedClass(key, box, inside[box].copy(), round(found.confidences[number - 1], 4), round(ml, 3))
