@@ -1,0 +1,177 @@
+"""What the user drew of each segment, also after results were applied over it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import slicer
+
+from PromptSegLib.engine.messages import SliceDrawing
+from PromptSegLib.imaging.annotation import Annotation
+from PromptSegLib.imaging.volume import Geometry, Volume, slice_stack
+from PromptSegLib.mrml.grids import Region
+from PromptSegLib.mrml.memory import EMPTY, Memory, State, content_digests, digest_of
+from PromptSegLib.mrml.nodes import require_segment, require_segmentation, require_volume
+from PromptSegLib.mrml.records import DRAWINGS, SegmentRecords, forget_with_segments
+from PromptSegLib.mrml.segments import layer_of, layer_to_world, region_on_volume
+from PromptSegLib.mrml.volumes import geometry_from_node, index_to_world
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """axis: drawn across; slices: digest of each drawn slice; corrected: which of them are as the segment is now."""
+
+    axis: int
+    slices: Mapping[int, str]
+    corrected: frozenset[int]
+
+
+class Drawings:
+    """The drawings of a segmentation's segments on the voxels of a scan.
+
+    Until a result was applied, the segment is the drawing. From then on, the drawing is what it was then, and every
+    slice across the drawn axis that the user changed since: such a slice is known as it is now, also if it is empty.
+    All of this is kept in the scene, and forgotten with the segment.
+
+    Args:
+        segmentation_node: whose segments.
+        volume_node: on whose voxels.
+
+    Raises:
+        InputError: if a node was deleted.
+    """
+
+    def __init__(
+        self, segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLScalarVolumeNode
+    ) -> None:
+        self._segmentation_node = require_segmentation(segmentation_node)
+        self._volume_node = require_volume(volume_node)
+        self._records = SegmentRecords(segmentation_node, DRAWINGS)
+        self._known: dict[str, tuple[tuple[object, ...], _Drawn | None]] = {}
+        forget_with_segments(self, segmentation_node)
+
+    def read(self, segment_id: str) -> SliceDrawing | None:
+        """The drawn slices, None if nothing is drawn.
+
+        Raises:
+            InputError: if a node or the segment was deleted, or lies under a non-linear transform.
+        """
+        drawn = self._drawn(segment_id)
+        if drawn is None:
+            return None
+        memory = self._memory(segment_id)
+        region = region_on_volume(self._segmentation_node, segment_id, self._volume_node)
+        planes = {}
+        for index, digest in drawn.slices.items():
+            remembered = memory.plane(digest, self._plane_shape(drawn.axis))
+            if index in drawn.corrected:
+                planes[index] = self._plane(region, drawn.axis, index)
+            elif remembered is not None:
+                planes[index] = remembered
+        return SliceDrawing(drawn.axis, planes)
+
+    def summary(self, segment_id: str) -> tuple[str, int] | None:
+        """The plane drawn in ("axial", "coronal" or "sagittal") and the number of drawn slices; None if nothing is.
+
+        Raises:
+            InputError: if a node or the segment was deleted, or lies under a non-linear transform.
+        """
+        drawn = self._drawn(segment_id)
+        if drawn is None:
+            return None
+        return slice_stack(geometry_from_node(self._volume_node), drawn.axis).plane, len(drawn.slices)
+
+    def revision(self, segment_id: str) -> str:
+        """A text that changes whenever the drawing does.
+
+        Raises:
+            InputError: if a node or the segment was deleted, or lies under a non-linear transform.
+        """
+        drawn = self._drawn(segment_id)
+        content = "" if drawn is None else repr((drawn.axis, sorted(drawn.slices.items())))
+        digest = hashlib.blake2b(content.encode(), digest_size=9).hexdigest()
+        return f"{self._segmentation_node.GetID()}/{segment_id}/{digest}"
+
+    def remember(self, segment_id: str, drawing: SliceDrawing) -> None:
+        """Take the segment as it is now for a result, of which no more than ``drawing`` was drawn.
+
+        Raises:
+            InputError: if a node or the segment was deleted, or lies under a non-linear transform.
+        """
+        region = region_on_volume(self._segmentation_node, segment_id, self._volume_node)
+        if region is None:
+            return
+        drawn = {index: digest_of(plane) for index, plane in drawing.planes.items()}
+        state = State(drawing.axis, content_digests(region, drawing.axis), drawn)
+        memory = self._memory(segment_id).with_state(state, drawing.planes)
+        self._records.set(segment_id, {"shape": self._shape(), **memory.to_record()})
+
+    def _drawn(self, segment_id: str) -> _Drawn | None:
+        """What is drawn, found anew only if something changed."""
+        segment = require_segment(self._segmentation_node, segment_id)
+        layer = layer_of(segment)
+        if layer is None:
+            return None
+        world_to_volume = np.linalg.inv(index_to_world(require_volume(self._volume_node)))
+        places = world_to_volume @ layer_to_world(layer, self._segmentation_node)
+        record = self._segmentation_node.GetNodeReference(DRAWINGS)
+        key = (
+            layer.GetMTime(),
+            segment.GetLabelValue(),
+            tuple(np.round(places, 6).ravel()),
+            self._shape(),
+            None if record is None else (record.GetID(), record.GetMTime()),
+        )
+        if segment_id not in self._known or self._known[segment_id][0] != key:
+            self._known[segment_id] = key, self._find(segment_id)
+        return self._known[segment_id][1]
+
+    def _find(self, segment_id: str) -> _Drawn | None:
+        region = region_on_volume(self._segmentation_node, segment_id, self._volume_node)
+        if region is None:
+            return None
+        content_along = _digests_of(region)
+        state = self._memory(segment_id).resembling(content_along)
+        if state is None:
+            axis = _drawn_axis(region, geometry_from_node(self._volume_node))
+            content = content_along(axis)
+            return _Drawn(axis, content, frozenset(content))
+        content = content_along(state.axis)
+        corrected = frozenset(state.differing(content))
+        slices = {**state.drawn, **{index: content.get(index, EMPTY) for index in corrected}}
+        return _Drawn(state.axis, dict(sorted(slices.items())), corrected) if slices else None
+
+    def _memory(self, segment_id: str) -> Memory:
+        record = self._records.get(segment_id)
+        return Memory.from_record(record) if record and record.get("shape") == self._shape() else Memory()
+
+    def _plane(self, region: Region | None, axis: int, index: int) -> np.ndarray:
+        plane = np.zeros(self._plane_shape(axis), np.uint8)
+        if region is not None and region.box[axis].start <= index < region.box[axis].stop:
+            rows, columns = (region.box[other] for other in range(3) if other != axis)
+            plane[rows, columns] = region.mask.take(index - region.box[axis].start, axis)
+        return plane
+
+    def _plane_shape(self, axis: int) -> tuple[int, int]:
+        rows, columns = (length for k, length in enumerate(self._shape()) if k != axis)
+        return rows, columns
+
+    def _shape(self) -> list[int]:
+        return list(reversed(self._volume_node.GetImageData().GetDimensions()))
+
+
+def _digests_of(region: Region) -> Callable[[int], Mapping[int, str]]:
+    return lru_cache(maxsize=3)(lambda axis: content_digests(region, axis))
+
+
+def _drawn_axis(region: Region, geometry: Geometry) -> int:
+    """The array axis that a structure was drawn across."""
+    # Background around the structure makes the crop as good as the scan, of which it is a small part.
+    labels = np.pad(region.mask, 1).view(np.uint8)
+    slices, rows, columns = labels.shape
+    crop = Geometry((slices, rows, columns), geometry.spacing, geometry.origin, geometry.direction)
+    return Annotation.from_label_map(Volume(labels, crop), 1).axis

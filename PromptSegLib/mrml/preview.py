@@ -1,0 +1,210 @@
+"""What would be found, shown over the scan beside the user's segments, which stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import slicer
+import vtk
+
+from PromptSegLib.engine.messages import Preview, SegmentedClass
+from PromptSegLib.errors import InputError
+from PromptSegLib.mrml.grids import Region, box_extent, box_shape, extent_box, union
+from PromptSegLib.mrml.nodes import require_segment, require_segmentation, require_volume, voxels
+from PromptSegLib.mrml.segments import BINARY_LABELMAP, layer_of
+
+
+class PreviewNode:
+    """A hidden segmentation with one layer per class, on the voxels of the scan.
+
+    It is neither listed nor saved. Its segments have the IDs, names and colors of the user's.
+
+    Args:
+        segmentation_node: the user's segments.
+        volume_node: the scan.
+
+    Raises:
+        InputError: if a node was deleted.
+    """
+
+    def __init__(
+        self, segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLScalarVolumeNode
+    ) -> None:
+        self._user_node = require_segmentation(segmentation_node)
+        self._volume_node = require_volume(volume_node)
+        self._show_3d = False
+        self._node = slicer.vtkMRMLSegmentationNode()
+        self._node.SetName("PromptSeg preview")
+        self._node.SetHideFromEditors(True)
+        self._node.SetSaveWithScene(False)
+        volume_node.GetScene().AddNode(self._node)
+        self._node.CreateDefaultDisplayNodes()
+        self._node.GetDisplayNode().SetSaveWithScene(False)
+        self._node.GetDisplayNode().SetVisibility3D(False)
+        self._node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
+        self._node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+
+    @property
+    def node(self) -> slicer.vtkMRMLSegmentationNode:
+        """The node in the scene.
+
+        Raises:
+            InputError: if it was removed.
+        """
+        if self._node.GetScene() is None:
+            raise InputError("the preview is no longer in the scene: train or segment again")
+        return self._node
+
+    def update(self, preview: Preview) -> None:
+        """Show what is found so far on a few slices; other slices stay as they are.
+
+        Raises:
+            InputError: if the preview, a node or the class's segment was deleted.
+        """
+        image = self._layer(preview.key)
+        parts = [_plane_region(index, plane, preview.axis) for index, plane in preview.planes.items()]
+        occupied = [part.box for part in parts if all(box_shape(part.box))]
+        if image.GetNumberOfPoints():
+            occupied.append(extent_box(image.GetExtent()))
+        if not occupied:
+            return
+        box = union(*occupied)
+        _enlarge(image, box)
+        stack = np.moveaxis(voxels(image), preview.axis, 0)
+        rows, columns = (box[other] for other in range(3) if other != preview.axis)
+        for index, plane in preview.planes.items():
+            if box[preview.axis].start <= index < box[preview.axis].stop:
+                stack[index - box[preview.axis].start] = plane[rows, columns]
+        _touch(image)
+
+    def show(self, results: Iterable[SegmentedClass]) -> None:
+        """Show what was found of some classes in place of what was shown of them.
+
+        Raises:
+            InputError: if the preview, a node or a class's segment was deleted.
+        """
+        for result in results:
+            image = self._layer(result.key)
+            if not all(box_shape(result.box)):
+                self.node.GetSegmentation().RemoveSegment(result.key)
+                continue
+            if image.GetExtent() != box_extent(result.box) or not image.GetNumberOfPoints():
+                image.SetExtent(box_extent(result.box))
+                image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+            np.copyto(voxels(image), result.mask)
+            _touch(image)
+        self._show_surfaces()
+
+    def mask(self, segment_id: str) -> Region | None:
+        """What is shown of a class on the voxels of the scan, None if that is nothing.
+
+        Raises:
+            InputError: if the preview was removed.
+        """
+        segment = self.node.GetSegmentation().GetSegment(segment_id)
+        image = None if segment is None else layer_of(segment)
+        if image is None:
+            return None
+        return Region(extent_box(image.GetExtent()), voxels(image) > 0).cropped()
+
+    def clear(self) -> None:
+        """Show nothing.
+
+        Raises:
+            InputError: if the preview was removed.
+        """
+        self.node.GetSegmentation().RemoveAllSegments()
+
+    def remove(self) -> None:
+        """Take the preview out of the scene, if it still is there."""
+        scene = self._node.GetScene()
+        if scene is not None:
+            display = self._node.GetDisplayNode()
+            scene.RemoveNode(self._node)
+            if display is not None:
+                scene.RemoveNode(display)
+
+    @property
+    def visible(self) -> bool:
+        """Whether the views show it."""
+        return bool(self.node.GetDisplayNode().GetVisibility())
+
+    @visible.setter
+    def visible(self, visible: bool) -> None:
+        self.node.GetDisplayNode().SetVisibility(visible)
+
+    @property
+    def opacity(self) -> float:
+        """0 to 1; at 1 outlines are solid and areas half transparent."""
+        return float(self.node.GetDisplayNode().GetOpacity())
+
+    @opacity.setter
+    def opacity(self, opacity: float) -> None:
+        self.node.GetDisplayNode().SetOpacity(opacity)
+
+    @property
+    def show_3d(self) -> bool:
+        """Whether the 3-D views show it. Surfaces are made of results, not while training."""
+        return self._show_3d
+
+    @show_3d.setter
+    def show_3d(self, show_3d: bool) -> None:
+        self._show_3d = show_3d
+        self.node.GetDisplayNode().SetVisibility3D(show_3d)
+        self._show_surfaces()
+
+    def _show_surfaces(self) -> None:
+        if self._show_3d:
+            self.node.CreateClosedSurfaceRepresentation()
+        else:
+            self.node.RemoveClosedSurfaceRepresentation()
+
+    def _layer(self, segment_id: str) -> slicer.vtkOrientedImageData:
+        """The label map of one class, named and colored like the user's segment."""
+        users = require_segment(self._user_node, segment_id)
+        segmentation = self.node.GetSegmentation()
+        segment = segmentation.GetSegment(segment_id)
+        if segment is None:
+            image = slicer.vtkOrientedImageData()
+            matrix = vtk.vtkMatrix4x4()
+            require_volume(self._volume_node).GetIJKToRASMatrix(matrix)
+            image.SetImageToWorldMatrix(matrix)
+            image.SetExtent(0, -1, 0, -1, 0, -1)
+            segment = slicer.vtkSegment()
+            segment.SetLabelValue(1)
+            segment.AddRepresentation(BINARY_LABELMAP, image)
+            segment.SetName(users.GetName())
+            segment.SetColor(users.GetColor())
+            segmentation.AddSegment(segment, segment_id)
+        segment.SetName(users.GetName())
+        segment.SetColor(users.GetColor())
+        return segment.GetRepresentation(BINARY_LABELMAP)
+
+
+def _plane_region(index: int, plane: np.ndarray, axis: int) -> Region:
+    """What a 2-D plane marks, at its place; with an empty box if that is nothing."""
+    rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
+    spans = [slice(int(span[0]), int(span[-1]) + 1) if len(span) else slice(0, 0) for span in (rows, columns)]
+    spans.insert(axis, slice(index, index + 1))
+    slices, rows_, columns_ = spans
+    return Region((slices, rows_, columns_), plane)
+
+
+def _enlarge(image: slicer.vtkOrientedImageData, box: tuple[slice, slice, slice]) -> None:
+    """Make room for a box that holds all of the image's voxels, which stay."""
+    if image.GetNumberOfPoints() and extent_box(image.GetExtent()) == box:
+        return
+    former = Region(extent_box(image.GetExtent()), voxels(image).copy()) if image.GetNumberOfPoints() else None
+    image.SetExtent(box_extent(box))
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    array = voxels(image)
+    array[...] = 0
+    if former is not None:
+        inner = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(former.box, box, strict=True))
+        array[inner] = former.mask
+
+
+def _touch(image: slicer.vtkOrientedImageData) -> None:
+    image.GetPointData().GetScalars().Modified()
+    image.Modified()
