@@ -1,0 +1,1 @@
+# Included where Slicer would set up the build, or package it.
