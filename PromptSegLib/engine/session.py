@@ -69,6 +69,15 @@ class Session:
         self._network = load_network(self.backbone, self.device)
         self._features = ScanFeatures(folder=self.folder)
 
+    @property
+    def device_name(self) -> str:
+        """Kind of the device in use: cpu, cuda or mps."""
+        return self._network.device.type
+
+    @property
+    def backbone_name(self) -> str:
+        return self._network.name
+
     def set_image(self, image: Volume) -> None:
         """Take another scan, or the same after it changed. Tokens stay; what was drawn on the earlier one goes.
 

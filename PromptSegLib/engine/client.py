@@ -1,0 +1,433 @@
+"""A Session on a worker process: the same methods, and `submit` for those who cannot wait.
+
+Nothing here imports torch or a window toolkit. Nothing blocks but the methods that say so: data is written by a thread,
+answers are looked for in `Client.poll`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PromptSegLib.engine.exchange import make_folder, remove_folder
+from PromptSegLib.engine.job import Job
+from PromptSegLib.engine.messages import (
+    ClassInfo,
+    Preview,
+    Progress,
+    SegmentedClass,
+    SliceDrawing,
+    Suggestion,
+    TuneResult,
+)
+from PromptSegLib.engine.protocol import PROTOCOL_VERSION, Codec, Packed, ProtocolError
+from PromptSegLib.engine.transport import Transport
+from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.volume import Volume
+
+CANCEL_SECONDS = 5.0
+"""A worker that does not obey a cancel for so long is ended and started anew."""
+
+MOST_DEATHS = 3
+"""Deaths in a row after which the worker is not started again by itself."""
+
+LOG_LINES = 400
+
+_KILLED_BY_THE_SYSTEM = (-9, 9, 137)
+_LEAVE = b'{"method": "leave"}\n'
+
+
+class Client:
+    """One worker, one scan, many classes.
+
+    Args:
+        transport_factory: makes the worker's transport; again after the worker died.
+        device, backbone: as of `Session`.
+    """
+
+    def __init__(
+        self, transport_factory: Callable[[], Transport], *, device: str = "auto", backbone: str | None = None
+    ):
+        self.device, self.backbone = device, backbone
+        self.notice: Callable[[str], None] = lambda sentence: None
+        """Called with a sentence for the user whenever something happened that no job tells."""
+        self.log: deque[str] = deque(maxlen=LOG_LINES)
+        """The worker's last words."""
+        self.opened: dict[str, str] = {}
+        """Device and backbone in use, once the worker has opened them."""
+        self._factory = transport_factory
+        self._transport: Transport | None = None
+        self._folder: Path | None = None
+        self._codec: Codec | None = None
+        self._numbers = itertools.count(1)
+        self._ready = False
+        self._deaths = 0
+        self._queue: deque[Job] = deque()
+        self._running: _Running | None = None
+        self._cancel_since: float | None = None
+        self._image: Packed | None = None
+        self._image_files: list[Path] = []
+        self._writing: _Writing | None = None
+        self._drawings: dict[str, tuple[ClassInfo, SliceDrawing | None]] = {}
+        self._tokens: dict[str, bytes] = {}
+        self._focus: tuple[int, int] | None = None
+
+    # What a Session offers, waiting for the answer.
+
+    def set_image(self, image: Volume) -> None:
+        """As `Session.set_image`; waits."""
+        self._wait(self.submit("set_image", image=image))
+
+    def annotate(self, key: str, info: ClassInfo, drawing: SliceDrawing | None) -> None:
+        """As `Session.annotate`; waits."""
+        self._wait(self.submit("annotate", key=key, info=info, drawing=drawing))
+
+    @property
+    def tokens(self) -> dict[str, bytes]:
+        """As `Session.tokens`; of a class that is being trained, the best one so far."""
+        return dict(self._tokens)
+
+    def put_token(self, key: str, data: bytes) -> ClassInfo:
+        """As `Session.put_token`; waits."""
+        info: ClassInfo = self._wait(self.submit("put_token", key=key, data=data))
+        return info
+
+    def forget(self, key: str) -> None:
+        """As `Session.forget`; waits."""
+        self._wait(self.submit("forget", key=key))
+
+    def clear_cache(self) -> None:
+        """As `Session.clear_cache`; waits."""
+        self._wait(self.submit("clear_cache"))
+
+    def suggest_slice(self, key: str) -> Suggestion:
+        """As `Session.suggest_slice`; waits."""
+        suggestion: Suggestion = self._wait(self.submit("suggest_slice", key=key))
+        return suggestion
+
+    def tune(
+        self,
+        keys: Sequence[str],
+        seconds: float = 90.0,
+        prompting: str = "decoder",
+        *,
+        report: Callable[[Progress], None] = lambda progress: None,
+        preview: Callable[[Preview], None] = lambda preview: None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> TuneResult:
+        """As `Session.tune`; waits."""
+        job = self.submit("tune", keys=list(keys), seconds=seconds, prompting=prompting)
+        job.on_progress.append(report)
+        job.on_preview.append(preview)
+        result: TuneResult | None = self._wait(job, cancelled)
+        return result or TuneResult({}, True)
+
+    def segment(
+        self,
+        keys: Sequence[str],
+        *,
+        report: Callable[[Progress], None] = lambda progress: None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> list[SegmentedClass]:
+        """As `Session.segment`; waits."""
+        job = self.submit("segment", keys=list(keys))
+        job.on_progress.append(report)
+        found = self._wait(job, cancelled)
+        if found is None:
+            raise InterruptedError("segmenting was cancelled")
+        return list(found)
+
+    def _wait(self, job: Job, cancelled: Callable[[], bool] = lambda: False) -> Any:
+        while not job.is_finished:
+            if cancelled():
+                self.cancel(job)
+            self.poll(0.05)
+        if job.state == "failed":
+            raise InputError(job.error)
+        return job.result
+
+    # For those who cannot wait.
+
+    def submit(self, method: str, **arguments: Any) -> Job:
+        """Queue a request of the Session's methods and return at once. Starts the worker where there is none."""
+        job = Job(method, arguments)
+        if method == "set_image":
+            self._drawings.clear()
+            self._image = None
+        self._queue.append(job)
+        if self._transport is None:
+            self._deaths = 0
+            self._start()
+        self._send_next()
+        return job
+
+    def set_focus(self, axis: int, index: int) -> None:
+        """Say which slice the user looks at: it is previewed first."""
+        if (axis, index) != self._focus:
+            self._focus = (axis, index)
+            if self._ready:
+                self._write({"method": "focus", "arguments": {"axis": axis, "index": index}})
+
+    def cancel(self, job: Job) -> None:
+        """End a job; its ``on_done`` still comes, with what there is."""
+        if job in self._queue:
+            self._queue.remove(job)
+            job.finish(None, cancelled=True)
+        elif self._running is not None and self._running.job is job and self._cancel_since is None:
+            self._cancel_since = time.monotonic()
+            self._write({"method": "cancel", "arguments": {"id": self._running.number}})
+
+    def poll(self, timeout_s: float = 0.0) -> None:
+        """Make the callbacks for what has happened; wait for something at most ``timeout_s``."""
+        if self._transport is not None:
+            self._transport.pump(timeout_s)
+        if self._cancel_since is not None and time.monotonic() - self._cancel_since > CANCEL_SECONDS:
+            assert self._transport is not None
+            self._transport.write(_LEAVE)
+            self._transport.stop()
+            self._on_exit(0)
+        self._send_next()
+
+    def restart(self, *, device: str | None = None, backbone: str | None = None) -> None:
+        """End the worker and begin with another device or backbone; scan and drawings are sent again, tokens go."""
+        self._stop_worker("the settings of the engine were changed")
+        self.device, self.backbone = device or self.device, backbone
+        self._tokens.clear()
+
+    def close(self) -> None:
+        """End the worker and remove the folder; every job that is not finished fails."""
+        self._stop_worker("the engine was closed")
+        if self._folder is not None:
+            remove_folder(self._folder)
+            self._folder = self._codec = self._image = None
+
+    @property
+    def worker_pid(self) -> int:
+        """Process number of the worker, 0 while there is none."""
+        return 0 if self._transport is None else self._transport.pid
+
+    # Starting, sending, hearing.
+
+    def _start(self) -> None:
+        if self._folder is None:
+            self._folder = make_folder()
+            self._codec = Codec(self._folder, "client")
+        transport = self._factory()
+        self._transport, self._ready = transport, False
+
+        def on_line(line: bytes) -> None:
+            if transport is self._transport:
+                self._on_line(line)
+
+        def on_exit(code: int) -> None:
+            if transport is self._transport:
+                self._on_exit(code)
+
+        transport.start([str(self._folder)], on_line, on_exit, self.log.append)
+
+    def _stop_worker(self, reason: str) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            # So that it leaves the folder in place.
+            transport.write(_LEAVE)
+            transport.stop()
+        for job in self._abandoned():
+            job.fail(reason)
+
+    def _abandoned(self) -> list[Job]:
+        """The jobs of a worker that is no more, which are nobody's now."""
+        running, self._running = self._running, None
+        self._ready, self._cancel_since = False, None
+        waiting = [job for job in self._queue if not isinstance(job, _Replay)]
+        self._queue.clear()
+        return ([running.job] if running and not isinstance(running.job, _Replay) else []) + waiting
+
+    def _write(self, message: dict[str, Any]) -> None:
+        assert self._transport is not None and self._codec is not None
+        self._transport.write(self._codec.encode(message))
+
+    def _send_next(self) -> None:
+        if not self._ready or self._running is not None or not self._queue:
+            return
+        job = self._queue[0]
+        if job.method == "set_image" and not self._image_is_written(job):
+            return
+        self._queue.popleft()
+        assert self._codec is not None
+        self._codec.written.clear()
+        number = next(self._numbers)
+        job.state = "running"
+        arguments = {"image": self._image} if job.method == "set_image" else job.arguments
+        self._running = _Running(number, job)
+        self._write({"id": number, "method": job.method, "arguments": arguments})
+        self._running.files = list(self._codec.written)
+
+    def _image_is_written(self, job: Job) -> bool:
+        """Whether the scan lies in its file; begins to write it, in a thread, when nobody has yet."""
+        if isinstance(job, _Replay):
+            return True
+        if self._writing is None or self._writing.job is not job:
+            assert self._folder is not None
+            self._writing = _Writing(job, self._folder)
+        if not self._writing.is_over:
+            return False
+        writing, self._writing = self._writing, None
+        if writing.problem is not None:
+            self._queue.remove(job)
+            job.fail(f"the scan cannot be handed to the engine: {writing.problem}")
+            return False
+        for path in self._image_files:
+            path.unlink(missing_ok=True)
+        self._image, self._image_files = writing.packed, writing.files
+        return True
+
+    def _on_line(self, line: bytes) -> None:
+        assert self._codec is not None
+        try:
+            message = self._codec.decode(line)
+        except ProtocolError as error:
+            self.log.append(str(error))
+            return
+        event = message.get("event")
+        if event == "hello":
+            self._on_hello(message)
+        elif self._running is not None and message.get("id") == self._running.number:
+            self._on_event(event, message)
+
+    def _on_hello(self, message: dict[str, Any]) -> None:
+        if message["protocol"] != PROTOCOL_VERSION:
+            self._give_up(
+                f"the engine speaks version {message['protocol']} and the panel version {PROTOCOL_VERSION}: "
+                "install the same version of PromptSeg for both"
+            )
+            return
+        replays = [_Replay("open", {"device": self.device, "backbone": self.backbone})]
+        if self._image is not None:
+            replays.append(_Replay("set_image", {}))
+        for key, (info, drawing) in self._drawings.items():
+            replays.append(_Replay("annotate", {"key": key, "info": info, "drawing": drawing}))
+        replays.extend(_Replay("put_token", {"key": key, "data": data}) for key, data in self._tokens.items())
+        self._queue.extendleft(reversed(replays))
+        self._ready = True
+        if self._focus is not None:
+            self._write({"method": "focus", "arguments": {"axis": self._focus[0], "index": self._focus[1]}})
+        self._send_next()
+
+    def _on_event(self, event: str | None, message: dict[str, Any]) -> None:
+        assert self._running is not None
+        job = self._running.job
+        if event == "progress":
+            for report in tuple(job.on_progress):
+                report(message["progress"])
+        elif event == "preview":
+            for show in tuple(job.on_preview):
+                show(message["preview"])
+        elif event == "checkpoint":
+            self._tokens[message["key"]] = message["token"]
+        elif event in ("done", "cancelled", "failed"):
+            for path in self._running.files:
+                path.unlink(missing_ok=True)
+            self._running, self._cancel_since = None, None
+            self._on_end(job, event, message)
+            self._send_next()
+
+    def _on_end(self, job: Job, event: str, message: dict[str, Any]) -> None:
+        if event == "failed":
+            if isinstance(job, _Replay) and job.method == "open":
+                self._give_up(message["message"])
+            else:
+                job.fail(message["message"])
+            return
+        result = message.get("result")
+        if event == "done":
+            self._deaths = 0
+            self._remember(job, result)
+        job.finish(result, cancelled=event == "cancelled" or (isinstance(result, TuneResult) and result.cancelled))
+
+    def _remember(self, job: Job, result: Any) -> None:
+        """What a new worker would have to be told, should this one die."""
+        arguments = job.arguments
+        if job.method == "open":
+            self.opened = result
+        elif job.method == "annotate":
+            self._drawings[arguments["key"]] = (arguments["info"], arguments["drawing"])
+        elif job.method == "put_token":
+            self._tokens[arguments["key"]] = arguments["data"]
+        elif job.method == "forget":
+            self._drawings.pop(arguments["key"], None)
+            self._tokens.pop(arguments["key"], None)
+        elif job.method == "tune":
+            self._tokens.update(result.tokens)
+            for sentence in result.notes:
+                self.notice(sentence)
+
+    # When the worker dies.
+
+    def _on_exit(self, code: int) -> None:
+        was_ready, running = self._ready, self._running
+        self._transport = None
+        self._deaths += 1
+        if not was_ready or self._deaths >= MOST_DEATHS:
+            words = next((line for line in reversed(self.log) if line.strip()), f"exit code {code}")
+            self._give_up(f"the engine cannot be started: {words}")
+            return
+        if code in _KILLED_BY_THE_SYSTEM:
+            cause = "The engine was ended by the system, most likely because memory ran out."
+        else:
+            cause = "The engine stopped unexpectedly."
+        sentence = f"{cause} It was started again, and nothing that you drew is lost."
+        failed = running.job if running is not None and not isinstance(running.job, _Replay) else None
+        waiting = [job for job in self._abandoned() if job is not failed]
+        self._queue.extend(waiting)
+        self._start()
+        self.notice(sentence)
+        if failed is not None:
+            if failed.method == "tune":
+                keys = failed.arguments["keys"]
+                failed.result = TuneResult({k: self._tokens[k] for k in keys if k in self._tokens}, True)
+            failed.fail(sentence)
+
+    def _give_up(self, reason: str) -> None:
+        """The worker cannot work: every job fails, and the next `submit` tries again."""
+        self._stop_worker(reason)
+        self.notice(reason)
+
+
+class _Replay(Job):
+    """A request that tells a new worker what an earlier one knew; nobody waits for it."""
+
+
+@dataclass
+class _Running:
+    number: int
+    job: Job
+    files: list[Path] = field(default_factory=list)
+
+
+class _Writing:
+    """A scan on its way into its file, in a thread of its own: 160 MB would stop a window for a moment."""
+
+    def __init__(self, job: Job, folder: Path):
+        self.job = job
+        self.packed: Packed | None = None
+        self.problem: str | None = None
+        codec = Codec(folder, f"scan{id(self)}")
+        self._thread = threading.Thread(target=self._write, args=(codec,), daemon=True)
+        self._thread.start()
+        self.files = codec.written
+
+    @property
+    def is_over(self) -> bool:
+        return not self._thread.is_alive()
+
+    def _write(self, codec: Codec) -> None:
+        try:
+            self.packed = codec.pack(self.job.arguments["image"])
+        except (OSError, ProtocolError) as error:
+            self.problem = getattr(error, "strerror", None) or str(error)

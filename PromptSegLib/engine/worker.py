@@ -1,0 +1,199 @@
+"""A Session in a process of its own: ``python -m PromptSegLib.engine.worker``; see `PromptSegLib.engine.protocol`.
+
+The process ends, and removes the folder of arrays, when its standard input closes: no parent that dies in whatever way
+leaves a worker or a file behind.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from PromptSegLib import __version__
+from PromptSegLib.engine.messages import Preview, Progress
+from PromptSegLib.engine.protocol import PROTOCOL_VERSION, Codec, ProtocolError
+from PromptSegLib.errors import InputError
+
+HEARTBEAT_SECONDS = 0.2
+"""Progress is repeated this often, with less time left, while a step takes longer."""
+
+OUT_OF_MEMORY = "memory ran out: close other programs, or choose a smaller part of the scan"
+
+
+class Worker:
+    """Reads requests in a thread and works on them one after the other in the main one.
+
+    Args:
+        folder: of arrays; it is removed at the end.
+        requests, answers: binary streams.
+    """
+
+    def __init__(self, folder: Path, requests: IO[bytes], answers: IO[bytes]):
+        self.folder, self.requests, self.answers = folder, requests, answers
+        self.codec = Codec(folder, "worker", keep_files=True)
+        self.session: Any = None
+        self._queue: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._sending = threading.Lock()
+        self._cancelled: set[int] = set()
+        self._progress: tuple[int, Progress, float] | None = None
+        self._focus: tuple[int, int] | None = None
+
+    def run(self) -> None:
+        """Work until the requests end; never returns."""
+        threading.Thread(target=self._read, daemon=True).start()
+        threading.Thread(target=self._beat, daemon=True).start()
+        self._send({"event": "hello", "protocol": PROTOCOL_VERSION, "version": __version__, "process": os.getpid()})
+        while True:
+            self._answer(self._queue.get())
+
+    def _read(self) -> None:
+        for line in self.requests:
+            try:
+                message = self.codec.decode(line)
+            except ProtocolError as error:
+                self._send({"event": "failed", "id": None, "kind": "protocol", "message": str(error)})
+                continue
+            if message.get("method") == "leave":
+                os._exit(0)
+            elif message.get("method") == "cancel":
+                self._cancelled.add(message["arguments"]["id"])
+            elif message.get("method") == "focus":
+                self._focus = (message["arguments"]["axis"], message["arguments"]["index"])
+                if self.session is not None:
+                    self.session.focus = self._focus
+            else:
+                self._queue.put(message)
+        # The main thread may be deep in a computation and would not hear of it: end without asking.
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os._exit(0)
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(HEARTBEAT_SECONDS)
+            latest = self._progress
+            if latest is not None:
+                number, progress, since = latest
+                if progress.seconds_left is not None:
+                    left = max(0.0, progress.seconds_left - (time.monotonic() - since))
+                    progress = Progress(**{**vars(progress), "seconds_left": left})
+                self._send({"event": "progress", "id": number, "progress": progress})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        with self._sending:
+            line = self.codec.encode(message)
+            self.codec.written.clear()
+            try:
+                self.answers.write(line)
+                self.answers.flush()
+            except OSError:
+                shutil.rmtree(self.folder, ignore_errors=True)
+                os._exit(0)
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        number, method, arguments = message["id"], message["method"], message.get("arguments", {})
+        try:
+            result = self._call(number, method, arguments)
+        except InterruptedError:
+            self._finish({"event": "cancelled", "id": number})
+        except InputError as error:
+            self._finish({"event": "failed", "id": number, "kind": "input", "message": str(error)})
+        except ImportError as error:
+            text = f"the Python package {error.name or error} is missing: press Install in the panel"
+            self._finish({"event": "failed", "id": number, "kind": "missing", "message": text})
+        except MemoryError:
+            self._finish({"event": "failed", "id": number, "kind": "memory", "message": OUT_OF_MEMORY})
+        # The one place that must hear of every error: whatever it is, the client waits for an answer.
+        except Exception as error:
+            traceback.print_exc()
+            memory = "memory" in str(error).lower()
+            text = OUT_OF_MEMORY if memory else f"the engine met an unexpected problem ({type(error).__name__})"
+            kind = "memory" if memory else "internal"
+            self._finish({"event": "failed", "id": number, "kind": kind, "message": text})
+        else:
+            self._finish({"event": "done", "id": number, "result": result})
+
+    def _finish(self, message: dict[str, Any]) -> None:
+        self._progress = None
+        self._send(message)
+
+    def _call(self, number: int, method: str, arguments: dict[str, Any]) -> Any:
+        if method == "open":
+            return self._open(**arguments)
+        if self.session is None:
+            raise ProtocolError("the first request must be 'open'")
+        handlers: dict[str, Callable[..., Any]] = {
+            "set_image": self.session.set_image,
+            "annotate": self.session.annotate,
+            "put_token": self.session.put_token,
+            "forget": self.session.forget,
+            "clear_cache": self.session.clear_cache,
+            "suggest_slice": self.session.suggest_slice,
+            "tune": self._tune(number),
+            "segment": self._segment(number),
+        }
+        if method not in handlers:
+            raise ProtocolError(f"there is no method {method!r:.40}")
+        return handlers[method](**arguments)
+
+    def _open(self, device: str, backbone: str | None) -> dict[str, Any]:
+        from PromptSegLib.engine.session import Session
+
+        if self.session is not None:
+            self.session.close()
+        self.session = Session(device, backbone, self.folder, self._focus)
+        return {"device": self.session.device_name, "backbone": self.session.backbone_name}
+
+    def _report(self, number: int) -> Callable[[Progress], None]:
+        def report(progress: Progress) -> None:
+            self._progress = (number, progress, time.monotonic())
+            self._send({"event": "progress", "id": number, "progress": progress})
+
+        return report
+
+    def _tune(self, number: int) -> Callable[..., Any]:
+        def preview(found: Preview) -> None:
+            self._send({"event": "preview", "id": number, "preview": found})
+
+        def checkpoint(key: str, token: bytes) -> None:
+            self._send({"event": "checkpoint", "id": number, "key": key, "token": token})
+
+        def tune(keys: tuple[str, ...], seconds: float, prompting: str) -> Any:
+            return self.session.tune(
+                keys,
+                seconds,
+                prompting,
+                report=self._report(number),
+                preview=preview,
+                checkpoint=checkpoint,
+                cancelled=lambda: number in self._cancelled,
+            )
+
+        return tune
+
+    def _segment(self, number: int) -> Callable[..., Any]:
+        def segment(keys: tuple[str, ...]) -> Any:
+            return self.session.segment(keys, report=self._report(number), cancelled=lambda: number in self._cancelled)
+
+        return segment
+
+
+def main() -> None:
+    """Take over standard input and output; whatever else prints goes to standard error."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    if hasattr(os, "nice"):
+        # The window and its views come first.
+        os.nice(5)
+    Worker(Path(sys.argv[1]), sys.stdin.buffer, answers).run()
+
+
+if __name__ == "__main__":
+    main()
