@@ -1,0 +1,3 @@
+"""Fixtures that every folder may use."""
+
+pytest_plugins = ["Testing.slicer_harness.fixtures"]

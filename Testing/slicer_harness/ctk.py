@@ -1,0 +1,366 @@
+"""The module that Slicer's Python calls `ctk`: the part of CTK's widgets that a module's panel is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6.QtCore import Property, Signal
+
+from Testing.slicer_harness import qt
+from Testing.slicer_harness.ui_loader import stand_in, stored
+
+HEADER_HEIGHT = 24
+UNLIMITED = 16777215
+"""Qt's largest widget size."""
+
+
+@stand_in
+class ctkCollapsibleButton(qt.QWidget):
+    """A titled section that opens and closes. Abstract button in CTK: `checked` means open."""
+
+    contentsCollapsed = Signal(bool)
+    clicked = Signal(bool)
+    toggled = Signal(bool)
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(next((it for it in arguments if isinstance(it, qt.QWidget)), None))
+        self._text = next((it for it in arguments if isinstance(it, str)), "")
+        self._collapsed = False
+        self.setContentsMargins(6, HEADER_HEIGHT + 4, 6, 4)
+        self.setFocusPolicy(qt.Qt.StrongFocus)
+
+    def _set_text(self, text: str) -> None:
+        self._text = text
+        self.update()
+
+    def _set_collapsed(self, collapsed: bool) -> None:
+        if collapsed == self._collapsed:
+            return
+        self._collapsed = collapsed
+        self._show_contents()
+        self.contentsCollapsed.emit(collapsed)
+        self.toggled.emit(not collapsed)
+
+    def _show_contents(self) -> None:
+        for child in self.children():
+            if isinstance(child, qt.QWidget):
+                child.setVisible(not self._collapsed)
+        self.setMaximumHeight(HEADER_HEIGHT if self._collapsed else UNLIMITED)
+        self.updateGeometry()
+        self.update()
+
+    text = Property(str, lambda self: self._text, _set_text)
+    collapsed = Property(bool, lambda self: self._collapsed, _set_collapsed)
+    checked = Property(bool, lambda self: not self._collapsed, lambda self, on: self._set_collapsed(not on))
+    flat = stored(bool, "flat", False)
+    contentsFrameShape = stored(int, "contentsFrameShape", 0)
+    contentsFrameShadow = stored(int, "contentsFrameShadow", 0)
+    collapsedHeight = stored(int, "collapsedHeight", 10)
+
+    def isChecked(self) -> bool:
+        return self.checked
+
+    def click(self) -> None:
+        self._set_collapsed(not self._collapsed)
+        self.clicked.emit(not self._collapsed)
+
+    def toggle(self) -> None:
+        self._set_collapsed(not self._collapsed)
+
+    def showEvent(self, event: qt.QShowEvent) -> None:
+        self._show_contents()
+
+    def mousePressEvent(self, event: qt.QMouseEvent) -> None:
+        if event.position().y() < HEADER_HEIGHT:
+            self.click()
+
+    def keyPressEvent(self, event: qt.QKeyEvent) -> None:
+        if event.key() == qt.Qt.Key_Space:
+            self.click()
+        else:
+            super().keyPressEvent(event)
+
+    def paintEvent(self, event: qt.QPaintEvent) -> None:
+        header = qt.QStyleOptionButton()
+        header.initFrom(self)
+        header.rect = qt.QRect(0, 0, self.width, HEADER_HEIGHT)
+        painter = qt.QPainter(self)
+        self.style().drawPrimitive(qt.QStyle.PE_PanelButtonCommand, header, painter, self)
+        header.rect = qt.QRect(6, 6, 12, 12)
+        arrow = qt.QStyle.PE_IndicatorArrowRight if self._collapsed else qt.QStyle.PE_IndicatorArrowDown
+        self.style().drawPrimitive(arrow, header, painter, self)
+        painter.setPen(self.palette.color(qt.QPalette.ButtonText))
+        painter.drawText(qt.QRect(24, 0, self.width - 24, HEADER_HEIGHT), qt.Qt.AlignVCenter, self._text)
+        painter.end()
+
+
+@stand_in
+class ctkCollapsibleGroupBox(qt.QGroupBox):
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.setCheckable(True)
+        self.toggled.connect(lambda opened: self._show_contents())
+
+    def _show_contents(self) -> None:
+        for child in self.children():
+            if isinstance(child, qt.QWidget):
+                child.setVisible(self.checked)
+
+    collapsed = Property(bool, lambda self: not self.checked, lambda self, closed: self.setChecked(not closed))
+    collapsedHeight = stored(int, "collapsedHeight", 14)
+
+
+@stand_in
+class ctkSliderWidget(qt.QWidget):
+    """A slider and a spin box that show one number."""
+
+    valueChanged = Signal(float)
+    valueIsChanging = Signal(float)
+
+    def __init__(self, parent: qt.QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._value, self._minimum, self._maximum, self._step, self._decimals = 0.0, 0.0, 99.0, 1.0, 2
+        self._slider = qt.QSlider(qt.Qt.Horizontal)
+        self._spin_box = qt.QDoubleSpinBox()
+        layout = qt.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._slider, 1)
+        layout.addWidget(self._spin_box)
+        self._spin_box.valueChanged.connect(self._set_value)
+        self._slider.valueChanged.connect(lambda position: self._set_value(self._minimum + position * self._step))
+        self._show()
+
+    def _show(self) -> None:
+        step = self._step or 1.0
+        for widget in (self._slider, self._spin_box):
+            widget.blockSignals(True)
+        self._spin_box.setDecimals(self._decimals)
+        self._spin_box.setRange(self._minimum, self._maximum)
+        self._spin_box.setSingleStep(self._step)
+        self._spin_box.setValue(self._value)
+        self._slider.setRange(0, max(0, round((self._maximum - self._minimum) / step)))
+        self._slider.setValue(round((self._value - self._minimum) / step))
+        for widget in (self._slider, self._spin_box):
+            widget.blockSignals(False)
+
+    def _set_value(self, value: float) -> None:
+        value = min(max(value, self._minimum), self._maximum)
+        if value == self._value:
+            self._show()
+            return
+        self._value = value
+        self._show()
+        self.valueIsChanging.emit(value)
+        self.valueChanged.emit(value)
+
+    def _set_range(self, minimum: float, maximum: float) -> None:
+        self._minimum, self._maximum = minimum, maximum
+        self._set_value(self._value)
+
+    def _set_step(self, step: float) -> None:
+        self._step = step
+        self._show()
+
+    def _set_decimals(self, decimals: int) -> None:
+        self._decimals = decimals
+        self._show()
+
+    value = Property(float, lambda self: self._value, _set_value)
+    minimum = Property(float, lambda self: self._minimum, lambda self, v: self._set_range(v, self._maximum))
+    maximum = Property(float, lambda self: self._maximum, lambda self, v: self._set_range(self._minimum, v))
+    singleStep = Property(float, lambda self: self._step, _set_step)
+    decimals = Property(int, lambda self: self._decimals, _set_decimals)
+    suffix = Property(str, lambda self: self._spin_box.suffix, lambda self, text: self._spin_box.setSuffix(text))
+    prefix = Property(str, lambda self: self._spin_box.prefix, lambda self, text: self._spin_box.setPrefix(text))
+    pageStep = stored(float, "pageStep", 10.0)
+    tickInterval = stored(float, "tickInterval", 0.0)
+    tracking = stored(bool, "tracking", True)
+    spinBoxVisible = Property(
+        bool, lambda self: not self._spin_box.isHidden(), lambda self, shown: self._spin_box.setVisible(shown)
+    )
+
+    def setRange(self, minimum: float, maximum: float) -> None:
+        self._set_range(minimum, maximum)
+
+    def slider(self) -> qt.QSlider:
+        return self._slider
+
+    def spinBox(self) -> qt.QDoubleSpinBox:
+        return self._spin_box
+
+
+@stand_in
+class ctkDoubleSlider(qt.QWidget):
+    valueChanged = Signal(float)
+    sliderReleased = Signal()
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(next((it for it in arguments if isinstance(it, qt.QWidget)), None))
+        self._value, self._minimum, self._maximum, self._step = 0.0, 0.0, 100.0, 1.0
+        self._slider = qt.QSlider(qt.Qt.Horizontal)
+        layout = qt.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._slider)
+        self._slider.valueChanged.connect(lambda position: self._set_value(self._minimum + position * self._step))
+        self._slider.sliderReleased.connect(self.sliderReleased)
+        self._show()
+
+    def _show(self) -> None:
+        self._slider.blockSignals(True)
+        self._slider.setRange(0, round((self._maximum - self._minimum) / self._step))
+        self._slider.setValue(round((self._value - self._minimum) / self._step))
+        self._slider.blockSignals(False)
+
+    def _set_value(self, value: float) -> None:
+        value = min(max(value, self._minimum), self._maximum)
+        changed = value != self._value
+        self._value = value
+        self._show()
+        if changed:
+            self.valueChanged.emit(value)
+
+    def _set_range(self, minimum: float, maximum: float) -> None:
+        self._minimum, self._maximum = minimum, maximum
+        self._set_value(self._value)
+
+    def _set_step(self, step: float) -> None:
+        self._step = step
+        self._show()
+
+    value = Property(float, lambda self: self._value, _set_value)
+    minimum = Property(float, lambda self: self._minimum, lambda self, v: self._set_range(v, self._maximum))
+    maximum = Property(float, lambda self: self._maximum, lambda self, v: self._set_range(self._minimum, v))
+    singleStep = Property(float, lambda self: self._step, _set_step)
+    orientation = Property(int, lambda self: int(self._slider.orientation), lambda self, way: self._turn(way))
+    pageStep = stored(float, "pageStep", 10.0)
+    tracking = stored(bool, "tracking", True)
+
+    def _turn(self, way: int) -> None:
+        self._slider.orientation = qt.Qt.Orientation(way)
+
+    def setRange(self, minimum: float, maximum: float) -> None:
+        self._set_range(minimum, maximum)
+
+
+@stand_in
+class ctkPathLineEdit(qt.QWidget):
+    """A path, typed or chosen in a file dialog, with a history under its settings key."""
+
+    currentPathChanged = Signal(str)
+    validInputChanged = Signal(bool)
+    Dirs, Files, Drives, NoSymLinks = 0x001, 0x002, 0x004, 0x008
+    Readable, Writable, Executable, Hidden = 0x010, 0x020, 0x040, 0x100
+
+    def __init__(self, parent: qt.QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._edit = qt.QLineEdit()
+        self._button = qt.QToolButton()
+        self._button.text = "..."
+        layout = qt.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._edit, 1)
+        layout.addWidget(self._button)
+        self._edit.textChanged.connect(self.currentPathChanged)
+        self._button.clicked.connect(self.browse)
+
+    currentPath = Property(str, lambda self: self._edit.text, lambda self, path: self._edit.setText(path))
+    settingKey = stored(str, "settingKey", "")
+    filters = stored(int, "filters", 0)
+    nameFilters = stored("QStringList", "nameFilters", [])
+    label = stored(str, "label", "")
+    showBrowseButton = Property(
+        bool, lambda self: not self._button.isHidden(), lambda self, shown: self._button.setVisible(shown)
+    )
+    showHistoryButton = stored(bool, "showHistoryButton", True)
+    sizeAdjustPolicy = stored(int, "sizeAdjustPolicy", 0)
+
+    def browse(self) -> None:
+        wants_folder = self.filters & self.Dirs and not self.filters & self.Files
+        ask = qt.QFileDialog.getExistingDirectory if wants_folder else qt.QFileDialog.getOpenFileName
+        path = ask(self, self.label or "Select a path", self.currentPath)
+        if path:
+            self.currentPath = path
+
+    def addCurrentPathToHistory(self) -> None:
+        if self.settingKey:
+            qt.QSettings().setValue(self.settingKey, self.currentPath)
+
+    def retrieveHistory(self) -> None:
+        if self.settingKey:
+            self.currentPath = qt.QSettings().value(self.settingKey, "")
+
+
+@stand_in
+class ctkDirectoryButton(qt.QPushButton):
+    directoryChanged = Signal(str)
+    directorySelected = Signal(str)
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(next((it for it in arguments if isinstance(it, qt.QWidget)), None))
+        self._directory = ""
+        self.clicked.connect(self.browse)
+
+    def _set_directory(self, directory: str) -> None:
+        if directory != self._directory:
+            self._directory = directory
+            self.setText(directory)
+            self.directoryChanged.emit(directory)
+
+    directory = Property(str, lambda self: self._directory, _set_directory)
+    caption = stored(str, "caption", "")
+
+    def browse(self) -> None:
+        directory = qt.QFileDialog.getExistingDirectory(self, self.caption, self._directory)
+        if directory:
+            self._set_directory(directory)
+            self.directorySelected.emit(directory)
+
+
+@stand_in
+class ctkComboBox(qt.QComboBox):
+    defaultText = stored(str, "defaultText", "")
+    forceDefault = stored(bool, "forceDefault", False)
+    scrollWheelEffect = stored(int, "scrollWheelEffect", 1)
+    elideMode = stored(int, "elideMode", 3)
+
+
+@stand_in
+class ctkMenuButton(qt.QPushButton):
+    """A push button with a menu beside it."""
+
+
+@stand_in
+class ctkCheckBox(qt.QCheckBox):
+    pass
+
+
+@stand_in
+class ctkDoubleSpinBox(qt.QDoubleSpinBox):
+    pass
+
+
+@stand_in
+class ctkFittedTextBrowser(qt.QTextBrowser):
+    collapsed = stored(bool, "collapsed", False)
+
+
+@stand_in
+class ctkColorPickerButton(qt.QPushButton):
+    colorChanged = Signal(qt.QColor)
+
+    def _set_color(self, color: qt.QColor) -> None:
+        if color != self._color():
+            self.__dict__["_kept_color"] = qt.QColor(color)
+            self.colorChanged.emit(color)
+
+    def _color(self) -> qt.QColor:
+        return self.__dict__.get("_kept_color", qt.QColor(0, 0, 0))
+
+    color = Property(qt.QColor, lambda self: self._color(), _set_color)
+    displayColorName = stored(bool, "displayColorName", True)
+
+
+class ctkMessageBox(qt.QMessageBox):
+    dontShowAgainVisible = stored(bool, "dontShowAgainVisible", False)
+    dontShowAgain = stored(bool, "dontShowAgain", False)
+    dontShowAgainSettingsKey = stored(str, "dontShowAgainSettingsKey", "")
