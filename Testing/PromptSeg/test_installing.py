@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 import sys
@@ -15,8 +14,8 @@ from typing import Any
 import pytest
 
 from PromptSegLib.errors import InputError
+from Testing.extension.bare_slicer import ROOT, installing_in_bare_slicer
 
-ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "PromptSeg" / "Resources" / "requirements.txt"
 
 # A fresh Slicer 5.12: name -> version.
@@ -27,24 +26,10 @@ PINS = "numpy==2.4.6\nrequests==2.34.2\nscipy==1.17.1\nsimpleitk==2.5.5\n"
 
 @pytest.fixture
 def installing(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The module under test, with a Slicer that offers no more than its translations and a yes to every question."""
-    mine = ("slicer", "PromptSegPanel")
-    before = {name: module for name, module in sys.modules.items() if name.split(".")[0] in mine}
-    for name in before:
-        del sys.modules[name]
-    stub = ModuleType("slicer")
-    stub.app = SimpleNamespace(testingEnabled=lambda: False, userSettings=dict)  # type: ignore[attr-defined]
-    stub.util = SimpleNamespace(confirmOkCancelDisplay=lambda *_: True, pip_install=None)  # type: ignore[attr-defined]
-    translations = ModuleType("slicer.i18n")
-    translations.tr = lambda text: text  # type: ignore[attr-defined]
-    sys.modules |= {"slicer": stub, "slicer.i18n": translations}
-    monkeypatch.syspath_prepend(str(ROOT / "PromptSeg"))
     monkeypatch.delenv("PROMPTSEG_WHEELHOUSE", raising=False)
     monkeypatch.delenv("PIP_CONSTRAINT", raising=False)
-    yield importlib.import_module("PromptSegPanel.installing")
-    for name in [name for name in sys.modules if name.split(".")[0] in mine]:
-        del sys.modules[name]
-    sys.modules |= before
+    with installing_in_bare_slicer() as module:
+        yield module
 
 
 class FakeSlicer:

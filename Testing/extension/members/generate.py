@@ -1,0 +1,166 @@
+"""Makes members.json, the list of names that PromptSeg's use of Slicer is checked against.
+
+    python -m Testing.extension.members.generate --slicer CHECKOUT --ctk CHECKOUT
+
+Names of Slicer and CTK come from their headers; those of VTK and Qt from the slicer-core and PySide6 packages. Only
+classes that PromptSeg names, some common ones, their bases, and what their getters return are listed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import enum
+import re
+import subprocess
+from pathlib import Path
+
+from Testing.extension.members.headers import ClassNames, read_headers
+from Testing.extension.members.table import MemberTable
+from Testing.extension.members.usage import UI_FILE, source_files
+
+# Reached without being named (slicer.app, slicer.mrmlScene, the parents of module and widget, what getters return), or
+# so common that using one should not ask for a new list.
+ALSO = (
+    "QAbstractItemView",
+    "QAction",
+    "QApplication",
+    "QBoxLayout",
+    "QByteArray",
+    "QDialog",
+    "QFileDialog",
+    "QHeaderView",
+    "QInputDialog",
+    "QLineEdit",
+    "QListWidgetItem",
+    "QMenu",
+    "QMessageBox",
+    "QSettings",
+    "QShortcut",
+    "QSlider",
+    "QSpinBox",
+    "QTableWidgetItem",
+    "QTimer",
+    "QToolButton",
+    "qMRMLSliceWidget",
+    "qMRMLThreeDView",
+    "qMRMLThreeDWidget",
+    "qSlicerApplication",
+    "qSlicerLayoutManager",
+    "qSlicerScriptedLoadableModule",
+    "qSlicerScriptedLoadableModuleWidget",
+    "vtkCollection",
+    "vtkMRMLScalarVolumeDisplayNode",
+    "vtkMRMLScene",
+    "vtkMRMLSegmentationDisplayNode",
+    "vtkPointData",
+)
+PYTHON_MODULES = ("util", "i18n", "packaging", "ScriptedLoadableModule", "parameterNodeWrapper/wrapper")
+INHERITED = ("ScriptedLoadableModule", "VTKObservationMixin")
+_CLASS_NAME = re.compile(r"\b(?:q(?:MRML|Slicer)|ctk|vtk|Q)[A-Z]\w+|\bQt\b")
+
+
+def collect(headers: dict[str, ClassNames], used_names: set[str], attributes: set[str]) -> dict[str, ClassNames]:
+    """The named classes, their bases, and what those of their methods return that are called ``attributes``."""
+    found: dict[str, ClassNames] = {}
+    waiting = sorted(used_names)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        names = from_qt(name) if name.startswith("Q") else headers.get(name) or from_vtk(name)
+        if names is None:
+            continue
+        known = {method: returned for method, returned in names.returns.items() if _CLASS_NAME.fullmatch(returned)}
+        found[name] = ClassNames(names.bases, names.members, names.properties, known)
+        waiting += [*names.bases, *(returned for method, returned in known.items() if method in attributes)]
+    for names in found.values():
+        names.bases = [base for base in names.bases if base in found]
+        names.returns = {method: returned for method, returned in names.returns.items() if returned in found}
+    return found
+
+
+def from_vtk(name: str) -> ClassNames | None:
+    import slicer
+    import vtk
+
+    found = getattr(vtk, name, None) or getattr(slicer, name, None)
+    if not isinstance(found, type):
+        return None
+    # VTK puts classes written in Python in front of some of its own.
+    base = next((c for c in found.__mro__[1:] if c.__name__.startswith("vtk") and c.__name__ != name), object)
+    members = {member for member in set(dir(found)) - set(dir(base)) if not member.startswith("_")}
+    return ClassNames([base.__name__] if base is not object else [], members)
+
+
+def from_qt(name: str) -> ClassNames | None:
+    from PySide6 import QtCore, QtGui, QtWidgets
+
+    found = next((getattr(module, name) for module in (QtCore, QtGui, QtWidgets) if hasattr(module, name)), None)
+    if not isinstance(found, type):
+        return None
+    names = ClassNames([base.__name__ for base in found.__bases__ if base.__name__.startswith("Q")])
+    for member, value in vars(found).items():
+        if not member.startswith("_"):
+            names.members.add(member)
+        if isinstance(value, enum.EnumMeta):  # PythonQt puts enumerators on the class itself
+            names.members.update(value.__members__)
+    meta = getattr(found, "staticMetaObject", None)
+    if meta is not None:
+        names.properties.update(meta.property(i).name() for i in range(meta.propertyOffset(), meta.propertyCount()))
+    names.members |= names.properties
+    return names
+
+
+def python_module(path: Path) -> dict[str, ClassNames]:
+    """A module's functions and classes as members of "slicer.<module>", and those of its classes that are inherited."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    module = ClassNames()
+    classes = {f"slicer.{path.stem}": module}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            module.members.add(node.name)
+        if isinstance(node, ast.ClassDef) and node.name.startswith(INHERITED):
+            bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+            classes[node.name] = ClassNames(bases, _names_set_in(node))
+        if isinstance(node, ast.FunctionDef) and path.stem == "wrapper":
+            module.members |= _names_set_in(node)
+    return classes
+
+
+def _names_set_in(node: ast.AST) -> set[str]:
+    names = set()
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.FunctionDef):
+            names.add(inner.name)
+        elif isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
+            names.add(inner.attr)
+    return {name for name in names if not name.startswith("_")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slicer", type=Path, required=True, help="a checkout of Slicer")
+    parser.add_argument("--ctk", type=Path, required=True, help="a checkout of CTK")
+    arguments = parser.parse_args()
+
+    parts = [arguments.ctk / "Libs", *(arguments.slicer / part for part in ("Base", "Libs", "Modules/Loadable"))]
+    headers = read_headers(*parts)
+    texts = [path.read_text(encoding="utf-8") for path in (*source_files(), UI_FILE)]
+    attributes = {
+        node.attr for path in source_files() for node in ast.walk(ast.parse(path.read_text())) if hasattr(node, "attr")
+    }
+    used = {match for text in texts for match in _CLASS_NAME.findall(text)}
+    classes = collect(headers, used | set(ALSO), attributes)
+    for module in PYTHON_MODULES:
+        classes |= python_module(arguments.slicer / "Base" / "Python" / "slicer" / f"{module}.py")
+    MemberTable(classes).save({"Slicer": revision(arguments.slicer), "CTK": revision(arguments.ctk)})
+
+
+def revision(checkout: Path) -> str:
+    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True)
+    return found.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    main()
