@@ -10,7 +10,7 @@ import pytest
 from Testing.extension.members.headers import clean, decorated, read_classes
 from Testing.extension.members.table import MemberTable
 from Testing.extension.members.ui import check_ui
-from Testing.extension.members.usage import ROOT, UI_FILE, check_sources, source_files
+from Testing.extension.members.usage import UI_FILE, check_sources, read_sources
 
 
 @pytest.fixture(scope="module")
@@ -18,31 +18,29 @@ def table() -> MemberTable:
     return MemberTable.load()
 
 
-def sources() -> dict[str, str]:
-    return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in source_files()}
-
-
 REGENERATE = "if a name is new to PromptSeg but exists, run python -m Testing.extension.members.generate"
 
 
 def test_every_member_exists(table: MemberTable) -> None:
-    faults = check_sources(table, sources(), UI_FILE.read_text(encoding="utf-8"))
+    faults = check_sources(table, read_sources(), UI_FILE.read_text(encoding="utf-8"))
     assert not faults, "\n".join([*faults, REGENERATE])
 
 
 def test_a_made_up_name_is_found_wherever_it_stands(table: MemberTable) -> None:
     """Each CamelCase member of Slicer's that our sources use, misspelled in all of them at once."""
-    used = {n.attr for text in sources().values() for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Attribute)}
+    used = {
+        n.attr for text in read_sources().values() for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Attribute)
+    }
     defined = {
         node.name
-        for text in sources().values()
+        for text in read_sources().values()
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.FunctionDef | ast.ClassDef)
     }
     foreign = {name for name in used & table.all_members - defined if re.search(r"[a-z][A-Z]", name)}
     assert len(foreign) > 50
     pattern = re.compile(rf"\.({'|'.join(sorted(foreign))})\b")
-    misspelled = {path: pattern.sub(r".\1MadeUp", text) for path, text in sources().items()}
+    misspelled = {path: pattern.sub(r".\1MadeUp", text) for path, text in read_sources().items()}
     faults = "\n".join(check_sources(table, misspelled, UI_FILE.read_text(encoding="utf-8")))
     assert {name for name in foreign if f"{name}MadeUp" not in faults} == set()
 

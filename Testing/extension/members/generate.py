@@ -3,7 +3,8 @@
     python -m Testing.extension.members.generate --slicer CHECKOUT --ctk CHECKOUT
 
 Names of Slicer and CTK come from their headers; those of VTK and Qt from the slicer-core and PySide6 packages. Only
-classes that PromptSeg names, some common ones, their bases, and what their getters return are listed.
+classes that PromptSeg names, some common ones, their bases, and what their getters return are listed. With --check, the
+use of Slicer is compared with another version's checkout.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from Testing.extension.members.headers import ClassNames, read_headers
 from Testing.extension.members.table import MemberTable
-from Testing.extension.members.usage import UI_FILE, source_files
+from Testing.extension.members.usage import UI_FILE, check_sources, read_sources
 
 # Reached without being named (slicer.app, slicer.mrmlScene, the parents of module and widget, what getters return), or
 # so common that using one should not ask for a new list.
@@ -138,23 +139,31 @@ def _names_set_in(node: ast.AST) -> set[str]:
     return {name for name in names if not name.startswith("_")}
 
 
+def make_table(slicer: Path, ctk: Path) -> MemberTable:
+    headers = read_headers(ctk / "Libs", *(slicer / part for part in ("Base", "Libs", "Modules/Loadable")))
+    sources = read_sources()
+    attributes = {node.attr for text in sources.values() for node in ast.walk(ast.parse(text)) if hasattr(node, "attr")}
+    texts = (*sources.values(), UI_FILE.read_text(encoding="utf-8"))
+    used = {match for text in texts for match in _CLASS_NAME.findall(text)}
+    classes = collect(headers, used | set(ALSO), attributes)
+    for module in PYTHON_MODULES:
+        path = slicer / "Base" / "Python" / "slicer" / f"{module}.py"
+        if path.is_file():  # slicer.packaging came with 5.12
+            classes |= python_module(path)
+    return MemberTable(classes)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slicer", type=Path, required=True, help="a checkout of Slicer")
     parser.add_argument("--ctk", type=Path, required=True, help="a checkout of CTK")
+    parser.add_argument("--check", action="store_true", help="write nothing: say what this Slicer lacks")
     arguments = parser.parse_args()
-
-    parts = [arguments.ctk / "Libs", *(arguments.slicer / part for part in ("Base", "Libs", "Modules/Loadable"))]
-    headers = read_headers(*parts)
-    texts = [path.read_text(encoding="utf-8") for path in (*source_files(), UI_FILE)]
-    attributes = {
-        node.attr for path in source_files() for node in ast.walk(ast.parse(path.read_text())) if hasattr(node, "attr")
-    }
-    used = {match for text in texts for match in _CLASS_NAME.findall(text)}
-    classes = collect(headers, used | set(ALSO), attributes)
-    for module in PYTHON_MODULES:
-        classes |= python_module(arguments.slicer / "Base" / "Python" / "slicer" / f"{module}.py")
-    MemberTable(classes).save({"Slicer": revision(arguments.slicer), "CTK": revision(arguments.ctk)})
+    table = make_table(arguments.slicer, arguments.ctk)
+    if arguments.check:
+        print("\n".join(check_sources(table, read_sources(), UI_FILE.read_text(encoding="utf-8"))))
+    else:
+        table.save({"Slicer": revision(arguments.slicer), "CTK": revision(arguments.ctk)})
 
 
 def revision(checkout: Path) -> str:

@@ -56,9 +56,11 @@ class Context:
     returned: dict[str, Type | None] = field(default_factory=dict)
 
 
-def source_files() -> list[Path]:
+def read_sources() -> dict[str, str]:
+    """Path in the repository -> text, of all code that runs in Slicer's process."""
     folders = (ROOT / "PromptSeg", ROOT / "PromptSegLib" / "mrml")
-    return sorted(path for folder in folders for path in folder.rglob("*.py"))
+    paths = sorted(path for folder in folders for path in folder.rglob("*.py"))
+    return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
 
 
 def check_sources(table: MemberTable, sources: dict[str, str], ui: str) -> list[str]:
