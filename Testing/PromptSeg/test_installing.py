@@ -424,6 +424,22 @@ def test_installer_of_the_running_slicer(
     assert calls[0][:4] == ["--no-index", "--find-links", str(wheelhouse), "promptseg-no-such-package>=1"]
 
 
+@pytest.mark.usefixtures("slicer_app")
+def test_installer_in_the_panels_slicer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its real settings, and with this Python's packages, which tests need all of."""
+    monkeypatch.syspath_prepend(str(ROOT / "PromptSeg"))
+    import slicer
+    from PromptSegPanel.installing import WHEELHOUSE_SETTING, Installer
+
+    installer = Installer.for_slicer(REQUIREMENTS, progress=lambda _: None)
+    assert installer.missing() == []
+    assert installer.install().complete
+    assert installer._wheelhouse() == ""
+    slicer.app.userSettings().setValue(WHEELHOUSE_SETTING, "/wheels")
+    assert installer._wheelhouse() == "/wheels"
+    slicer.app.userSettings().remove(WHEELHOUSE_SETTING)
+
+
 # The list
 
 

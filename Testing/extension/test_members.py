@@ -28,15 +28,9 @@ def test_every_member_exists(table: MemberTable) -> None:
 
 def test_a_made_up_name_is_found_wherever_it_stands(table: MemberTable) -> None:
     """Each CamelCase member of Slicer's that our sources use, misspelled in all of them at once."""
-    used = {
-        n.attr for text in read_sources().values() for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Attribute)
-    }
-    defined = {
-        node.name
-        for text in read_sources().values()
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.FunctionDef | ast.ClassDef)
-    }
+    nodes = [node for text in read_sources().values() for node in ast.walk(ast.parse(text))]
+    used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     foreign = {name for name in used & table.all_members - defined if re.search(r"[a-z][A-Z]", name)}
     assert len(foreign) > 50
     pattern = re.compile(rf"\.({'|'.join(sorted(foreign))})\b")
