@@ -6,17 +6,20 @@ BENCHMARK_ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint benchmark screenshots
+.PHONY: demo test lint libraries benchmark screenshots
 
 demo: $(INSTALLED)
 	$(VENV)/bin/promptseg demo --out demo
 
-screenshots: demo
-	mkdir -p Resources/Screenshots
+screenshots: demo libraries
 	cp demo/demo.png Resources/Screenshots/demo.png
+	$(VENV)/bin/python -m Testing.PromptSeg.screenshots Resources/Screenshots
 
-test: lint
+test: lint libraries
 	$(VENV)/bin/python -m pytest -q
+
+libraries:
+	@$(PYTHON) Testing/slicer_harness/system_libraries.py
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

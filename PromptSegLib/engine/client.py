@@ -35,11 +35,15 @@ CANCEL_SECONDS = 5.0
 """A worker that does not obey a cancel for so long is ended and started anew."""
 
 MOST_DEATHS = 3
-"""Deaths in a row after which the worker is not started again by itself."""
+"""Deaths in a row, each before the worker was usable, after which it is not started again by itself."""
 
 LOG_LINES = 400
 
 _KILLED_BY_THE_SYSTEM = (-9, 9, 137)
+_DIES_AGAIN_AND_AGAIN = (
+    "the engine was ended again and again, most likely because memory runs out: "
+    "close other programs, or choose a smaller part of the scan"
+)
 _LEAVE = b'{"method": "leave"}\n'
 
 
@@ -346,8 +350,10 @@ class Client:
             return
         result = message.get("result")
         if event == "done":
-            self._deaths = 0
             self._remember(job, result)
+        if isinstance(job, _Replay) and not any(isinstance(other, _Replay) for other in self._queue):
+            # It knows all that its forerunner knew, and lives.
+            self._deaths = 0
         job.finish(result, cancelled=event == "cancelled" or (isinstance(result, TuneResult) and result.cancelled))
 
     def _remember(self, job: Job, result: Any) -> None:
@@ -370,14 +376,17 @@ class Client:
     # When the worker dies.
 
     def _on_exit(self, code: int) -> None:
-        was_ready, running = self._ready, self._running
+        was_ready, running, killed = self._ready, self._running, code in _KILLED_BY_THE_SYSTEM
         self._transport = None
         self._deaths += 1
-        if not was_ready or self._deaths >= MOST_DEATHS:
+        if not was_ready and not killed:
             words = next((line for line in reversed(self.log) if line.strip()), f"exit code {code}")
             self._give_up(f"the engine cannot be started: {words}")
             return
-        if code in _KILLED_BY_THE_SYSTEM:
+        if self._deaths >= MOST_DEATHS:
+            self._give_up(_DIES_AGAIN_AND_AGAIN)
+            return
+        if killed:
             cause = "The engine was ended by the system, most likely because memory ran out."
         else:
             cause = "The engine stopped unexpectedly."

@@ -60,8 +60,8 @@ class Transport(Protocol):
 class SubprocessTransport:
     """A worker with the interpreter that runs this one; threads read its lines into a queue."""
 
-    def __init__(self, python: str = sys.executable):
-        self.python = python
+    def __init__(self, python: str = sys.executable, module: str = WORKER_MODULE):
+        self.python, self.module = python, module
         self._process: subprocess.Popen[bytes] | None = None
         self._arrived: queue.Queue[Callable[[], None]] = queue.Queue()
 
@@ -79,7 +79,7 @@ class SubprocessTransport:
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         process = subprocess.Popen(
-            [self.python, "-m", WORKER_MODULE, *arguments],
+            [self.python, "-m", self.module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,0 +1,264 @@
+"""A session in this process, on the tiny backbone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from PromptSegLib.engine import session as session_module
+from PromptSegLib.engine.messages import ClassInfo, Preview, Progress, SliceDrawing
+from PromptSegLib.engine.previewing import PreviewOrder
+from PromptSegLib.engine.session import GPU_BECAME_FULL, Session
+from PromptSegLib.errors import InputError
+from PromptSegLib.inference.suggestion import suggest_slice
+from PromptSegLib.learning import tuning
+from PromptSegLib.tokens.class_token import parse_token
+from Testing.engine.support import ORGAN, planes
+from Testing.support import dsc, scan, tiny_backbone
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "load_network", lambda name, device: tiny_backbone())
+    monkeypatch.setattr(tuning, "_FEWEST_STEPS", 20)
+
+
+def drawn_session() -> tuple[Session, np.ndarray]:
+    image, truth = scan()
+    session = Session("cpu")
+    session.set_image(image)
+    session.annotate("a", ORGAN, planes(truth, 3, 6, 9))
+    return session, truth
+
+
+def whole(session: Session, *keys: str) -> dict[str, np.ndarray]:
+    masks = {}
+    for found in session.segment(keys):
+        masks[found.key] = np.zeros(session._require_image().array.shape, bool)
+        masks[found.key][found.box] = found.mask
+    return masks
+
+
+def test_from_a_drawing_to_a_segmentation() -> None:
+    session, truth = drawn_session()
+    seen: list[Progress] = []
+    result = session.tune(["a"], report=seen.append)
+    assert not result.cancelled and session.tokens == result.tokens
+    token = parse_token(result.tokens["a"])
+    assert (token.name, token.color) == (ORGAN.name, ORGAN.color)
+    assert [p.fraction for p in seen] == sorted(p.fraction for p in seen) and seen[-1].fraction == 1
+    (found,) = session.segment(["a"])
+    assert 0.5 < found.confidence <= 1
+    assert found.ml == pytest.approx(np.count_nonzero(found.mask) * 12 / 1000)
+    mask = whole(session, "a")["a"]
+    assert dsc(mask, truth) > 0.85
+    for drawn in (3, 6, 9):
+        assert np.array_equal(mask[drawn], truth[drawn])
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_any_axis_can_be_drawn_across(axis: int) -> None:
+    image, truth = scan((64, 64, 64), (2.0, 2.0, 2.0))
+    middle = np.flatnonzero(truth.any(axis=tuple(k for k in range(3) if k != axis)))
+    chosen = middle[[2, len(middle) // 2, -3]]
+    session = Session("cpu")
+    session.set_image(image)
+    moved = np.moveaxis(truth, axis, 0)
+    session.annotate("a", ORGAN, SliceDrawing(axis, {int(i): moved[i].astype(np.uint8) for i in chosen}))
+    previews: list[Preview] = []
+    session.tune(["a"], preview=previews.append)
+    assert {p.axis for p in previews} == {axis}
+    assert all(plane.shape == moved.shape[1:] for p in previews for plane in p.planes.values())
+    mask = np.moveaxis(whole(session, "a")["a"], axis, 0)
+    assert dsc(mask, moved) > 0.8
+    assert all(np.array_equal(mask[i], moved[i]) for i in chosen)
+
+
+def test_previews_come_early_and_show_the_slice_that_is_looked_at() -> None:
+    session, truth = drawn_session()
+    session.focus = (0, 5)
+    order: list[str] = []
+    previews: list[Preview] = []
+
+    def show(preview: Preview) -> None:
+        order.append("preview")
+        previews.append(preview)
+
+    session.tune(["a"], preview=show, report=lambda p: order.append("step") if p.step else None)
+    assert order.index("preview") < order.index("step")
+    assert 5 in previews[0].planes
+    last = {i: plane for p in previews for i, plane in p.planes.items()}
+    assert dsc(last[5], truth[5]) > 0.85
+    for preview in previews:
+        for drawn in {3, 6, 9} & set(preview.planes):
+            assert np.array_equal(preview.planes[drawn], truth[drawn])
+
+
+def test_a_second_class_changes_nothing_of_the_first() -> None:
+    session, truth = drawn_session()
+    session.tune(["a"])
+    token, mask = session.tokens["a"], whole(session, "a")["a"]
+    other = np.roll(~truth & (scan()[0].array < scan()[0].array.mean()), 1, axis=1)
+    other[:, :8] = other[:, 20:] = False
+    session.annotate("b", ClassInfo("Other"), planes(other, 3, 6, 9))
+    session.tune(["b"])
+    assert session.tokens["a"] == token
+    assert np.array_equal(whole(session, "a")["a"], mask)
+    both = whole(session, "a", "b")
+    assert not (both["a"] & both["b"]).any()
+
+
+def test_features_of_a_scan_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, _ = drawn_session()
+    session.tune(["a"])
+    first = whole(session, "a")["a"]
+    seen: list[int] = []
+    encode = tiny_backbone().encode
+    monkeypatch.setattr(tiny_backbone(), "encode", lambda x, *a: (seen.append(len(x)), encode(x, *a))[1])
+    assert np.array_equal(whole(session, "a")["a"], first) and not seen
+    session.clear_cache()
+    assert np.array_equal(whole(session, "a")["a"], first) and seen
+
+
+def test_cancelled_it_keeps_the_best_so_far_and_segmenting_stops() -> None:
+    session, _ = drawn_session()
+    steps: list[int] = []
+    result = session.tune(["a"], report=lambda p: steps.append(p.step), cancelled=lambda: len(steps) > 4)
+    assert result.cancelled and set(result.tokens) == {"a"} and max(steps) < 8
+    with pytest.raises(InterruptedError):
+        session.segment(["a"], cancelled=lambda: True)
+
+
+def test_a_token_from_elsewhere_is_as_good() -> None:
+    session, truth = drawn_session()
+    tokens = session.tune(["a"]).tokens
+    fresh = Session("cpu")
+    fresh.set_image(scan(seed=4)[0])
+    assert fresh.put_token("x", tokens["a"]) == ORGAN
+    assert dsc(whole(fresh, "x")["x"], truth) > 0.7
+
+
+def test_another_scan_forgets_drawings_but_not_tokens() -> None:
+    session, _ = drawn_session()
+    session.tune(["a"])
+    session.set_image(scan(seed=4)[0])
+    with pytest.raises(InputError, match="nothing is drawn of 'Organ'"):
+        session.tune(["a"])
+    assert session.segment(["a"])[0].mask.any()
+
+
+def test_an_empty_slice_says_that_the_organ_ends() -> None:
+    image, truth = scan()
+    session = Session("cpu")
+    session.set_image(image)
+    drawing = planes(truth, 3, 6, 9)
+    empty = SliceDrawing(0, {**drawing.planes, 7: np.zeros_like(drawing.planes[3])})
+    session.annotate("a", ORGAN, empty)
+    session.tune(["a"])
+    assert not whole(session, "a")["a"][7].any()
+
+
+def test_the_next_slice_is_an_undrawn_one() -> None:
+    session, _ = drawn_session()
+    before = session.suggest_slice("a")
+    assert before.index not in (3, 6, 9) and before.axis == 0
+    session.tune(["a"])
+    session.segment(["a"])
+    after = session.suggest_slice("a")
+    assert after.index not in (3, 6, 9) and "least sure" in after.reason
+
+
+def test_sentences_for_what_cannot_be() -> None:
+    session = Session("cpu")
+    image, truth = scan()
+    refusals = [
+        (lambda: session.annotate("a", ORGAN, planes(truth, 3)), "no scan yet"),
+        (lambda: session.segment(["a"]), "no scan yet"),
+        (lambda: session.set_image(image.with_array(np.full(image.array.shape, np.nan))), "not finite"),
+        (lambda: session.set_image(image), None),
+        (lambda: session.segment(["a"]), "not known"),
+        (lambda: session.annotate("a", ORGAN, SliceDrawing(0, {99: truth[3]})), "does not fit the scan"),
+        (lambda: session.annotate("a", ORGAN, SliceDrawing(1, {3: truth[3]})), "does not fit the scan"),
+        (lambda: session.annotate("a", ORGAN, None), None),
+        (lambda: session.tune(["a"]), "nothing is drawn of 'Organ'"),
+        (lambda: session.segment(["a"]), "'Organ' was not trained yet"),
+        (lambda: session.suggest_slice("a"), "nothing is drawn of 'Organ'"),
+        (lambda: session.annotate("a", ORGAN, SliceDrawing(0, {3: np.zeros((64, 64), np.uint8)})), None),
+        (lambda: session.tune(["a"]), "nothing painted in the drawing of 'Organ'"),
+        (lambda: session.put_token("a", b"nothing"), "the class token is damaged"),
+    ]
+    for call, words in refusals:
+        if words is None:
+            call()
+        else:
+            with pytest.raises(InputError, match=re.escape(words)):
+                call()
+
+
+class FullGraphicsCard:
+    """A network on a card whose memory is full; moved to the processor, it is the tiny one."""
+
+    device = torch.device("cuda")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(tiny_backbone(), name)
+
+    def to(self, device: str) -> Any:
+        assert device == "cpu"
+        return tiny_backbone()
+
+
+def test_a_full_graphics_card_is_left_for_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, _ = drawn_session()
+    real = session_module.tune
+
+    def tune(scans: Any, name: str, network: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(network, FullGraphicsCard):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(scans, name, network, *arguments, **options)
+
+    monkeypatch.setattr(session_module, "tune", tune)
+    session._network = FullGraphicsCard()  # type: ignore[assignment]
+    result = session.tune(["a"])
+    assert result.notes == (GPU_BECAME_FULL,) and set(result.tokens) == {"a"}
+    assert session.device_name == "cpu"
+
+
+def test_large_features_go_to_the_folder(tmp_path: Path) -> None:
+    session, _ = drawn_session()
+    session.folder, session._features.folder = tmp_path, tmp_path
+    session._features.memory_bytes = 1000
+    session.tune(["a"])
+    first = whole(session, "a")["a"]
+    assert np.array_equal(whole(session, "a")["a"], first)
+    session.close()
+
+
+def test_preview_order_covers_the_range_and_repeats() -> None:
+    order = PreviewOrder([10, 20, 30], 100)
+    seen = [i for _ in range(13) for i in order.next(None)]
+    assert set(seen) == set(range(8, 33)), "a little beyond either end"
+    assert 40 not in order.next(40), "far away, there is nothing to show"
+    assert order.next(12)[0] == 12
+    assert PreviewOrder([0], 1).next(0) == [0]
+
+
+@pytest.mark.parametrize(
+    "drawn, slices, expected",
+    [([], 9, 4), ([10], 40, 15), ([38], 40, 33), ([2, 4, 12], 20, 8), ([2, 3], 6, 1), ([0, 1], 2, None)],
+)
+def test_suggestions_before_anything_was_found(drawn: list[int], slices: int, expected: int | None) -> None:
+    found = suggest_slice(drawn, slices, 3.0)
+    assert (None if found is None else found[0]) == expected
+
+
+def test_doubt_far_from_drawn_slices_counts_more() -> None:
+    doubt = np.zeros(40)
+    doubt[[11, 30]] = 100
+    found = suggest_slice([10], 40, 3.0, doubt)
+    assert found is not None and found[0] == 30
