@@ -249,7 +249,8 @@ class ctkPathLineEdit(qt.QWidget):
     currentPathChanged = Signal(str)
     validInputChanged = Signal(bool)
     Dirs, Files, Drives, NoSymLinks = 0x001, 0x002, 0x004, 0x008
-    Readable, Writable, Executable, Hidden = 0x010, 0x020, 0x040, 0x100
+    Readable, Writable, Executable, Hidden, System = 0x010, 0x020, 0x040, 0x100, 0x200
+    NoDot, NoDotDot, NoDotAndDotDot, AllEntries = 0x2000, 0x4000, 0x6000, 0x007
 
     def __init__(self, parent: qt.QWidget | None = None) -> None:
         super().__init__(parent)

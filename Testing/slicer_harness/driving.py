@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import numpy as np
 import slicer
 
 from Testing.slicer_harness import painting, qt
+
+MOUSE_STEP = 5
+"""Pixels between two events of a moving mouse."""
 
 
 def process_events(until: Callable[[], Any] | None = None, timeout_s: float = 10.0) -> None:
@@ -140,8 +144,12 @@ def drag(slice_name: str, path: list[tuple[float, float, float]]) -> None:
     """Press at the first position (RAS), move along, release at the last; the view is not moved to them."""
     view = slicer.app.layoutManager().sliceWidget(slice_name).sliceView()
     interactor = view.interactor()
-    positions = [view.convertRASToXYZ(ras) for ras in path]
-    for number, (x, y, _) in enumerate(positions):
+    corners = np.array([view.convertRASToXYZ(ras)[:2] for ras in path])
+    positions = [corners[:1]]
+    for start, end in pairwise(corners):
+        steps = max(1, round(np.linalg.norm(end - start) / MOUSE_STEP))
+        positions.append(start + (end - start) * (np.arange(1, steps + 1) / steps)[:, None])
+    for number, (x, y) in enumerate(np.concatenate(positions)):
         interactor.SetEventInformation(round(x), round(y), 0, 0, "\0", 0, None)
         interactor.MouseMoveEvent()
         if number == 0:

@@ -11,6 +11,7 @@ Facts of PythonQt that a module relies on, and that are kept here:
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 import sys
 import types
@@ -39,7 +40,7 @@ def members(module: types.ModuleType) -> dict[str, Any]:
 
 
 def is_native(cls: type) -> bool:
-    return cls.__module__.startswith(NATIVE)
+    return cls.__module__.startswith(NATIVE) and ".tests." not in cls.__module__
 
 
 class QtProperty:
@@ -128,19 +129,39 @@ def _with_fitting_arguments(function: Slot) -> Slot:
     if isinstance(plain, types.FunctionType) and not plain.__code__.co_flags & inspect.CO_VARARGS:
         count = plain.__code__.co_argcount - (1 if method else 0)
 
-    def slot(*arguments: Any) -> None:
+    def call(*arguments: Any) -> Any:
         if count is not None:
-            function(*arguments[:count])
-            return
+            return function(*arguments[:count])
         if not isinstance(plain, types.BuiltinFunctionType | types.MethodWrapperType):
-            function(*arguments)
-            return
+            return function(*arguments)
         try:  # a method of a C++ object, such as dialog.close
-            function(*arguments)
+            return function(*arguments)
         except TypeError:
-            function()
+            return function()
 
-    return slot
+    return _reported(call)
+
+
+def _reported(function: Slot) -> Slot:
+    """As called by C++: an exception goes to `sys.excepthook` and no further."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        try:
+            return function(*arguments, **named)
+        except Exception:
+            sys.excepthook(*sys.exc_info())
+            return None
+
+    return call
+
+
+def _report_event_handlers(cls: type, **named: Any) -> None:
+    """`__init_subclass__`: an exception in an overridden handler would end the process."""
+    super(QtCore.QObject, cls).__init_subclass__(**named)
+    for name, value in list(vars(cls).items()):
+        if isinstance(value, types.FunctionType) and name.endswith("Event"):
+            setattr(cls, name, _reported(value))
 
 
 def _signal(obj: Any, text: str) -> str:
@@ -234,6 +255,7 @@ def _patch_classes() -> None:
                 setattr(cls, found.name(), QtProperty(found.name(), found.isWritable()))
     for cls, getattribute in own_getattribute:
         cls.__getattribute__ = _with_own_connect(getattribute)
+    QtCore.QObject.__init_subclass__ = classmethod(_report_event_handlers)
     QtCore.QObject.name = QtProperty("objectName", True)
     QtCore.QObject.__getattr__ = _get_unknown
     QtCore.QObject.className = lambda self: self.metaObject().className()

@@ -122,7 +122,8 @@ class qMRMLSegmentsTableView(qMRMLWidget):
             eye.setData(qt.Qt.UserRole, segment_id)
             eye.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
             color = qt.QTableWidgetItem()
-            color.setBackground(qt.QBrush(qt.QColor.fromRgbF(*segment.GetColor())))
+            color.setData(qt.Qt.DecorationRole, qt.QColor.fromRgbF(*segment.GetColor()))
+            color.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
             for column, item in enumerate((eye, color, qt.QTableWidgetItem(segment.GetName()))):
                 self._table.setItem(row, column, item)
         self.setSelectedSegmentIDs(selected)

@@ -10,6 +10,8 @@ from PySide6 import QtCore, QtUiTools, QtWidgets
 
 STAND_INS: dict[str, type] = {}
 """Class name -> widget that takes its place in `.ui` files."""
+OF_THE_FORMAT = {"buddy"}
+"""What a `.ui` file says as a property although no class has it."""
 
 
 class UiFileError(RuntimeError):
@@ -69,6 +71,7 @@ class QUiLoader(QtUiTools.QUiLoader):
         connections = root.find("connections")
         if connections is not None:
             root.remove(connections)
+        enums = self._take_enums(root)
         buffer = QtCore.QBuffer()
         buffer.setData(ElementTree.tostring(root))
         buffer.open(QtCore.QIODevice.ReadOnly)
@@ -79,6 +82,8 @@ class QUiLoader(QtUiTools.QUiLoader):
         widget.__dict__["_made"] = self._made  # the Python halves of the stand-ins live as long as the form
         by_name = {it.objectName: it for it in (widget, *widget.findChildren(QtCore.QObject))}
         self._check_properties(path, root, by_name)
+        for widget_name, property_name, text in enums:
+            setattr(by_name[widget_name], property_name, self._enum_value(path, by_name[widget_name], text))
         for connection in connections if connections is not None else ():
             self._connect(path, connection, by_name)
         return widget
@@ -89,6 +94,28 @@ class QUiLoader(QtUiTools.QUiLoader):
             if name not in STAND_INS and not hasattr(QtWidgets, name):
                 raise UiFileError(f"{path.name}: the widget class {name} is not known to the harness.")
 
+    def _take_enums(self, root: ElementTree.Element) -> list[tuple[str, str, str]]:
+        """(widget, property, text) of the stand-ins' enums, out of the form: Qt does not know enums made in Python."""
+        taken = []
+        for element in root.iter("widget"):
+            own = vars(STAND_INS.get(element.get("class", ""), object))
+            for prop in element.findall("property"):
+                text = prop.findtext("set") or prop.findtext("enum")
+                if text and prop.get("name") in own:
+                    element.remove(prop)
+                    taken.append((element.get("name", ""), prop.get("name", ""), text))
+        return taken
+
+    def _enum_value(self, path: Path, widget: QtWidgets.QWidget, text: str) -> int:
+        value = 0
+        for name in text.split("|"):
+            scope, _, member = name.rpartition("::")
+            owner = STAND_INS.get(scope) or getattr(QtWidgets, scope, None) or getattr(QtCore, scope, type(widget))
+            if not hasattr(owner, member):
+                raise UiFileError(f"{path.name}: {widget.objectName} is given {name}, which does not exist.")
+            value |= int(getattr(owner, member))
+        return value
+
     def _check_properties(self, path: Path, root: ElementTree.Element, by_name: dict[str, Any]) -> None:
         names = [element.get("name", "") for element in root.iter("widget")]
         twice = {name for name in names if names.count(name) > 1}
@@ -97,8 +124,9 @@ class QUiLoader(QtUiTools.QUiLoader):
         for element in root.iter("widget"):
             meta = by_name[element.get("name", "")].metaObject()
             for prop in element.findall("property"):
-                if prop.get("stdset") != "0" and meta.indexOfProperty(prop.get("name", "")) < 0:
-                    raise UiFileError(f"{path.name}: {element.get('class')} has no property {prop.get('name')}.")
+                name = prop.get("name", "")
+                if prop.get("stdset") != "0" and name not in OF_THE_FORMAT and meta.indexOfProperty(name) < 0:
+                    raise UiFileError(f"{path.name}: {element.get('class')} has no property {name}.")
 
     def _connect(self, path: Path, connection: ElementTree.Element, by_name: dict[str, Any]) -> None:
         sender, signal, receiver, slot = (
