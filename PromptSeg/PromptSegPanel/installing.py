@@ -79,6 +79,7 @@ class Installer:
         self._progress = progress
         self._wheelhouse = wheelhouse
         self._packages = packages or PythonPackages()
+        self._under_way = False
 
     @classmethod
     def for_slicer(cls, requirements: Path | str, progress: Callable[[str], None]) -> Installer:
@@ -111,12 +112,12 @@ class Installer:
         if not self._ask(self._question(missing, wheelhouse)):
             return Outcome(False, False, _("Nothing was installed: PromptSeg cannot train before its packages are."))
         loaded = {name: self._packages.loaded_version(name) for name in _names(missing)}
-        with TemporaryDirectory(prefix="promptseg-") as folder:
-            pins = Path(folder) / "constraints.txt"
-            if wheelhouse is None:
-                self._install_online(missing, pins)
-            else:
-                self._install_offline(missing, wheelhouse, pins)
+        # Slicer handles clicks while pip works, also on the button that started it.
+        self._under_way = True
+        try:
+            self._install(missing, wheelhouse)
+        finally:
+            self._under_way = False
         if still := self.missing():
             text = _("{names} cannot be imported after the installation: restart Slicer and press Install again")
             raise InputError(text.format(names=", ".join(still)))
@@ -142,6 +143,8 @@ class Installer:
 
     def _check(self, missing: Sequence[Requirement], wheelhouse: Path | None) -> None:
         """InputError where asking would be pointless, because the installation cannot succeed."""
+        if self._under_way:
+            raise InputError(_("the installation is under way: wait until it is done"))
         if self._packaging is not None and self._packaging.isPipInstallInProgress():
             raise InputError(_("another extension is installing packages: wait for it, then press Install again"))
         for requirement in missing:
@@ -178,6 +181,14 @@ class Installer:
         if old is not None and TORCH in _names(missing):
             sentences.append(_("Other extensions that use torch {version} get the newer one, too.").format(version=old))
         return " ".join([*sentences, _("Install them now?")])
+
+    def _install(self, missing: Sequence[Requirement], wheelhouse: Path | None) -> None:
+        with TemporaryDirectory(prefix="promptseg-") as folder:
+            pins = Path(folder) / "constraints.txt"
+            if wheelhouse is None:
+                self._install_online(missing, pins)
+            else:
+                self._install_offline(missing, wheelhouse, pins)
 
     def _install_online(self, missing: Sequence[Requirement], pins: Path) -> None:
         remedy = _("check the internet connection and the free disk space, then press Install again")

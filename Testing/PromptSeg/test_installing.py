@@ -329,6 +329,25 @@ def test_another_installation_is_waited_for(build: Build) -> None:
     assert fake.questions == []
 
 
+def test_a_second_press_while_the_first_works(build: Build) -> None:
+    """Slicer handles events while it waits for pip."""
+    fake = FakeSlicer(SLICER)
+    installer = build(fake)
+    told: list[str] = []
+
+    def press_again(**_: Any) -> object:
+        with pytest.raises(InputError) as refused:
+            installer.install()
+        told.append(str(refused.value))
+        fake.installed["torch"] = fake.torch
+        return object()
+
+    fake.install_torch = press_again  # type: ignore[method-assign]
+    assert installer.install().complete
+    assert told == ["the installation is under way: wait until it is done"] and len(fake.questions) == 1
+    assert installer.install().complete
+
+
 # Replacing
 
 
