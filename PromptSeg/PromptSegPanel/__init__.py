@@ -1,0 +1,1 @@
+"""The panel of the Slicer module PromptSeg, one file per part."""

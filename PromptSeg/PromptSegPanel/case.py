@@ -1,0 +1,190 @@
+"""One scan and its segmentation: what is drawn, what is previewed, what was learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import slicer
+import vtk
+from PromptSegPanel.choice import Choice
+from PromptSegPanel.guidance import Structure
+from PromptSegPanel.library import Kept, TokenLibrary
+from PromptSegPanel.scribbles import as_scribbles
+
+from PromptSegLib.engine.messages import ClassInfo, SegmentedClass, SliceDrawing
+from PromptSegLib.mrml.applying import apply_results
+from PromptSegLib.mrml.drawings import Drawings
+from PromptSegLib.mrml.preview import PreviewNode
+from PromptSegLib.mrml.segments import add_segment, class_info, layer_of
+from PromptSegLib.mrml.tokens import store_token, stored_tokens
+from PromptSegLib.mrml.watching import SceneWatch
+
+_TOKEN_FILE_TAG = "PromptSeg.TokenFile"
+_SEGMENTATION_EVENTS = (
+    slicer.vtkSegmentation.SegmentAdded,
+    slicer.vtkSegmentation.SegmentRemoved,
+    slicer.vtkSegmentation.SegmentModified,
+    slicer.vtkSegmentation.SourceRepresentationModified,
+)
+
+
+@dataclass(frozen=True)
+class _Applied:
+    """results: what was applied; content: how the segments were right after."""
+
+    results: dict[str, SegmentedClass]
+    content: tuple[object, ...]
+
+
+class Case:
+    """Everything that lives in the scene. Close it when another scan or segmentation is chosen.
+
+    Args:
+        on_change: called when segments were added, removed, renamed or drawn on.
+        on_gone: called once, with a sentence, when one of the nodes is removed or the scene closes.
+    """
+
+    def __init__(
+        self,
+        volume_node: slicer.vtkMRMLScalarVolumeNode,
+        segmentation_node: slicer.vtkMRMLSegmentationNode,
+        on_change: Callable[[], None],
+        on_gone: Callable[[str], None],
+    ) -> None:
+        self.volume_node = volume_node
+        self.segmentation_node = segmentation_node
+        self.drawings = Drawings(segmentation_node, volume_node)
+        self.preview = PreviewNode(segmentation_node, volume_node)
+        self.choice = Choice()
+        self.results: dict[str, SegmentedClass] = {}
+        self._applied: _Applied | None = None
+        self._watch = SceneWatch([volume_node, segmentation_node], on_gone)
+        self._tags = [
+            segmentation_node.AddObserver(event, lambda caller, event: on_change()) for event in _SEGMENTATION_EVENTS
+        ]
+
+    def close(self) -> None:
+        """Take the preview and all observers away; what the user made stays."""
+        self._watch.stop()
+        for tag in self._tags:
+            self.segmentation_node.RemoveObserver(tag)
+        self._tags = []
+        self.preview.remove()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Segment IDs, which are the engine's keys, too."""
+        return tuple(self.segmentation_node.GetSegmentation().GetSegmentIDs())
+
+    def info(self, key: str) -> ClassInfo:
+        return class_info(self.segmentation_node, key)
+
+    def structures(self) -> tuple[Structure, ...]:
+        """All segments, with what is drawn of them now."""
+        tokens = stored_tokens(self.segmentation_node)
+        structures = []
+        for key in self.keys:
+            plane, drawn = self.drawings.summary(key) or ("", 0)
+            self.choice.see(key, self.drawings.revision(key), drawn, key in tokens)
+            info, result = self.info(key), self.results.get(key)
+            structures.append(
+                Structure(
+                    key,
+                    info.name,
+                    info.color,
+                    drawn,
+                    plane,
+                    self.choice.is_chosen(key),
+                    drawn > 0 and self.choice.is_trained(key),
+                    None if result is None else result.confidence,
+                    None if result is None else result.ml,
+                )
+            )
+        return tuple(structures)
+
+    def drawing(self, key: str, scribbles: bool = False) -> SliceDrawing | None:
+        """What is drawn of a segment; with `scribbles`, only painted voxels are known."""
+        drawing = self.drawings.read(key)
+        if drawing is None or not scribbles:
+            return drawing
+        others = (self.drawings.read(other) for other in self.keys if other != key)
+        return as_scribbles(drawing, [other for other in others if other is not None])
+
+    def revision(self, key: str, scribbles: bool = False) -> str:
+        """Changes whenever what `drawing` gives does; strokes of other segments count, too, for scribbles."""
+        keys = (key, *self.keys) if scribbles else (key,)
+        return " ".join(self.drawings.revision(k) for k in keys)
+
+    def show_results(self, results: Iterable[SegmentedClass]) -> None:
+        """Show what was found, beside what is in the preview of other segments."""
+        for result in results:
+            if result.key in self.keys:
+                self.results[result.key] = result
+        self.restore_preview()
+
+    def restore_preview(self) -> None:
+        """Show the results at hand, and nothing of an unfinished training."""
+        self.preview.clear()
+        self.results = {key: result for key, result in self.results.items() if key in self.keys}
+        self.preview.show(self.results.values())
+
+    def discard(self) -> None:
+        self.results = {}
+        self.preview.clear()
+
+    def apply(self, editor_node: slicer.vtkMRMLSegmentEditorNode, save_state: Callable[[], None]) -> None:
+        """Make the results the content of their segments, in one undo step.
+
+        Args:
+            editor_node: whose masking is respected.
+            save_state: makes the undo step.
+        """
+        results = {key: result for key, result in self.results.items() if key in self.keys}
+        apply_results(
+            self.segmentation_node, self.volume_node, editor_node, list(results.values()), self.drawings, save_state
+        )
+        self.discard()
+        self._applied = _Applied(results, self._content())
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether nothing was changed since results were applied."""
+        return self._applied is not None and self._applied.content == self._content()
+
+    def note_undone(self) -> None:
+        """The editor took the results back: show them as a preview again."""
+        applied, self._applied = self._applied, None
+        if applied is not None:
+            self.show_results(applied.results.values())
+
+    def tokens(self) -> dict[str, bytes]:
+        """The tokens kept in the scene, by segment ID."""
+        return {key: data for key, data in stored_tokens(self.segmentation_node).items() if key in self.keys}
+
+    def keep_token(self, key: str, data: bytes, library: TokenLibrary) -> None:
+        """Keep a trained token in the scene and in the user's library."""
+        store_token(self.segmentation_node, key, data)
+        kept = library.keep(data, self.info(key).name, self._token_file(key))
+        self._segment(key).SetTag(_TOKEN_FILE_TAG, kept.to_text())
+
+    def segment_for(self, info: ClassInfo, data: bytes) -> str:
+        """A segment for a token: the empty one of that name if there is one, else a new one."""
+        for key in self.keys:
+            if self.info(key).name == info.name and self.drawings.read(key) is None:
+                break
+        else:
+            key = add_segment(self.segmentation_node, self.volume_node, info)
+        store_token(self.segmentation_node, key, data)
+        return key
+
+    def _token_file(self, key: str) -> Kept | None:
+        text = vtk.reference("")
+        return Kept.from_text(str(text)) if self._segment(key).GetTag(_TOKEN_FILE_TAG, text) else None
+
+    def _segment(self, key: str) -> slicer.vtkSegment:
+        return self.segmentation_node.GetSegmentation().GetSegment(key)
+
+    def _content(self) -> tuple[object, ...]:
+        layers = {key: layer_of(self._segment(key)) for key in self.keys}
+        return tuple((key, layer.GetMTime() if layer is not None else 0) for key, layer in layers.items())

@@ -1,0 +1,51 @@
+"""Which structures Train is about: those that changed, unless the user says otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# A segment drawn on more slices than this before PromptSeg saw it is taken for finished work, not for a drawing.
+_MOST_DRAWN = 40
+
+
+@dataclass
+class _Entry:
+    revision: str
+    trained: str | None
+    user_says: bool | None = None
+
+
+class Choice:
+    """The ticks: a structure has one while its drawing is newer than its token, until the user says otherwise."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, _Entry] = {}
+
+    def see(self, key: str, revision: str, drawn: int, has_token: bool) -> None:
+        """Take note of how a structure is drawn now. has_token: whether the scene came with its token."""
+        entry = self._entries.get(key)
+        if entry is None:
+            is_done = has_token or drawn > _MOST_DRAWN
+            self._entries[key] = _Entry(revision, revision if is_done else None)
+        elif entry.revision != revision:
+            entry.revision, entry.user_says = revision, None
+
+    def set(self, key: str, chosen: bool) -> None:
+        self._entries[key].user_says = chosen
+
+    def note_trained(self, key: str, revision: str) -> None:
+        """The drawing of this revision has been learned."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.trained, entry.user_says = revision, None
+
+    def is_chosen(self, key: str) -> bool:
+        entry = self._entries.get(key)
+        if entry is None:
+            return False
+        return entry.user_says if entry.user_says is not None else entry.trained != entry.revision
+
+    def is_trained(self, key: str) -> bool:
+        """Whether the token knows all that is drawn."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.trained == entry.revision

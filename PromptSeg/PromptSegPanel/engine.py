@@ -1,0 +1,116 @@
+"""The panel's end of the engine: its worker, what it was sent, and the work that is going on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from PromptSegPanel.guidance import Activity
+from PromptSegPanel.sending import Sender
+from PromptSegPanel.work import Work
+
+from PromptSegLib.engine.messages import Progress
+
+if TYPE_CHECKING:
+    from PromptSegLib.engine.client import Client
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """device: auto, cpu, cuda or mps; backbone: file, empty for the one that is shipped."""
+
+    device: str = "auto"
+    backbone: str = ""
+
+
+class Engine:
+    """One worker at most, started when it is first needed, and one work at a time.
+
+    Args:
+        make_client: makes a client with these options, which is cheap.
+        notice: gets a sentence for the user when something happened that no work tells of.
+    """
+
+    def __init__(self, make_client: Callable[[EngineOptions], Client], notice: Callable[[str], None]) -> None:
+        self.work: Work | None = None
+        self._make_client = make_client
+        self._notice = notice
+        self._options = EngineOptions()
+        self._client: Client | None = None
+        self._sender: Sender | None = None
+
+    @property
+    def options(self) -> EngineOptions:
+        return self._options
+
+    @options.setter
+    def options(self, options: EngineOptions) -> None:
+        """The worker is ended if these are others, since it computes with what it was started with."""
+        if options != self._options:
+            self._options = options
+            self.stop()
+
+    def begin(
+        self,
+        activity: Activity,
+        keys: tuple[str, ...],
+        on_progress: Callable[[Progress], None],
+        on_failed: Callable[[str], None],
+    ) -> tuple[Work, Sender]:
+        """Begin a work in place of the one before."""
+        self.end_work()
+        if self._client is None or self._sender is None:
+            self._client = self._make_client(self._options)
+            self._client.notice = self._notice
+            self._sender = Sender(self._client)
+        self.work = Work(self._client, activity, keys, on_progress, on_failed)
+        return self.work, self._sender
+
+    def end_work(self) -> None:
+        """Cancel what is left of the work, if there is one."""
+        work, self.work = self.work, None
+        if work is not None:
+            work.end()
+
+    def forget_classes(self) -> None:
+        """Drop everything of the scan that is left: its segments' IDs may come again for other structures."""
+        self.end_work()
+        if self._sender is not None:
+            self._sender.forget()
+
+    def clear_cache(self) -> None:
+        if self._client is not None:
+            self._client.submit("clear_cache")
+
+    def set_focus(self, axis: int, index: int) -> None:
+        """Say which slice the user looks at: it is previewed first."""
+        if self._client is not None:
+            self._client.set_focus(axis, index)
+
+    def poll(self) -> None:
+        """Hear what the worker has to say."""
+        if self._client is not None:
+            self._client.poll()
+
+    def saved_tokens(self, keys: tuple[str, ...]) -> dict[str, bytes]:
+        """The latest tokens of these classes, also those of a training that came to a bad end."""
+        tokens = self._client.tokens if self._client is not None else {}
+        return {key: tokens[key] for key in keys if key in tokens}
+
+    @property
+    def log(self) -> tuple[str, ...]:
+        """The worker's own last lines, for the report of a problem."""
+        return tuple(self._client.log) if self._client is not None else ()
+
+    @property
+    def worker_pid(self) -> int:
+        """Process number of the worker, 0 while there is none."""
+        return self._client.worker_pid if self._client is not None else 0
+
+    def stop(self) -> None:
+        """End the worker. The next work starts another one."""
+        self.end_work()
+        client, self._client, self._sender = self._client, None, None
+        if client is not None:
+            client.close()

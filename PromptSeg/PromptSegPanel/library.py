@@ -1,0 +1,137 @@
+"""The user's tokens on this computer: a folder of files that are never overwritten by another class."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slicer.i18n import tr as _
+
+from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.files import write_bytes
+
+if TYPE_CHECKING:
+    from PromptSegLib.tokens.class_token import ClassToken
+    from PromptSegLib.tokens.library import Entry
+
+SUFFIX = ".promptseg"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A file that this panel wrote: its name in the library and the SHA-256 of what was written."""
+
+    name: str
+    digest: str
+
+    def to_text(self) -> str:
+        return f"{self.digest} {self.name}"
+
+    @classmethod
+    def from_text(cls, text: str) -> Kept | None:
+        digest, _separator, name = text.partition(" ")
+        return cls(name, digest) if name else None
+
+
+class TokenLibrary:
+    """A folder of tokens. It is made when the first token is kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+
+    def entries(self) -> list[Entry]:
+        """What is in the folder by name; a damaged file is listed with what is wrong with it."""
+        from PromptSegLib.tokens.library import list_tokens
+
+        return list_tokens(self.folder) if self.folder.is_dir() else []
+
+    def keep(self, data: bytes, class_name: str, before: Kept | None) -> Kept:
+        """Write a token under its class's name.
+
+        Args:
+            before: the file that holds an earlier training of this very class. It is replaced if nobody changed it
+                since; a file of anybody else is never touched, and the new one gets a number.
+        """
+        path = self._own_file(before, class_name) or self._free_path(class_name)
+        self._make_folder()
+        write_bytes(data, path)
+        return Kept(path.name, _digest(data))
+
+    def add_file(self, path: Path) -> Path:
+        """Copy a token file from elsewhere into the library, after checking it."""
+        token = _load(path)
+        data = Path(path).read_bytes()
+        for entry in self.entries():
+            if entry.path.read_bytes() == data:
+                return entry.path
+        target = self._free_path(token.name)
+        self._make_folder()
+        write_bytes(data, target)
+        return target
+
+    def rename(self, path: Path, class_name: str) -> Path:
+        """Give the class of a token file another name, and the file with it."""
+        from PromptSegLib.tokens.class_token import checked_name
+
+        token = dataclasses.replace(_load(path), name=checked_name(class_name))
+        target = path if path.stem == _stem(class_name) else self._free_path(class_name)
+        token.save(target)
+        if target != path:
+            path.unlink()
+        return target
+
+    def delete(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                _("The library folder {folder} cannot be made: choose another one under Tokens.").format(
+                    folder=self.folder
+                )
+            ) from error
+
+    def _own_file(self, before: Kept | None, class_name: str) -> Path | None:
+        if before is None:
+            return None
+        path = self.folder / Path(before.name).name
+        is_of_class = re.fullmatch(re.escape(_stem(class_name)) + r"( \d+)?", path.stem) is not None
+        if not is_of_class or not path.is_file() or _digest(path.read_bytes()) != before.digest:
+            return None
+        return path
+
+    def _free_path(self, class_name: str) -> Path:
+        stem = _stem(class_name)
+        path, number = self.folder / f"{stem}{SUFFIX}", 2
+        while path.exists():
+            path, number = self.folder / f"{stem} {number}{SUFFIX}", number + 1
+        return path
+
+
+def read_token(data: bytes) -> ClassToken:
+    """A token from a token file's content; InputError if it is damaged."""
+    from PromptSegLib.tokens.class_token import parse_token
+
+    return parse_token(data)
+
+
+def _load(path: Path) -> ClassToken:
+    from PromptSegLib.tokens.class_token import load_token
+
+    return load_token(path)
+
+
+def _stem(class_name: str) -> str:
+    """A file name that every system takes, and that cannot lead out of the folder."""
+    stem = re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", class_name).strip(" .")
+    return stem[:80] or "structure"
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

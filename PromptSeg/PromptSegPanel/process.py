@@ -1,0 +1,109 @@
+"""The worker process under Qt's event loop."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import qt
+from slicer.i18n import tr as _
+
+import PromptSegLib
+from PromptSegLib.engine.protocol import Lines
+from PromptSegLib.engine.transport import WORKER_MODULE
+from PromptSegLib.errors import InputError
+
+# How long the window may stand still for a worker that is told to end; a healthy one needs a few milliseconds.
+_STOP_MS = 80
+
+_KILLED = -9
+
+
+class QProcessTransport:
+    """A `PromptSegLib.engine.transport.Transport` on `qt.QProcess`: lines arrive between the window's other events."""
+
+    def __init__(self) -> None:
+        self._process: qt.QProcess | None = None
+        self._answers, self._log = Lines(), Lines()
+        self._on_line: Callable[[bytes], None] = lambda line: None
+        self._on_exit: Callable[[int], None] = lambda code: None
+        self._on_log: Callable[[str], None] = lambda line: None
+
+    @property
+    def pid(self) -> int:
+        return self._process.processId() if self._process is not None else 0
+
+    def start(
+        self,
+        arguments: Sequence[str],
+        on_line: Callable[[bytes], None],
+        on_exit: Callable[[int], None],
+        on_log: Callable[[str], None],
+    ) -> None:
+        self._answers, self._log = Lines(), Lines()
+        self._on_line, self._on_exit, self._on_log = on_line, on_exit, on_log
+        process = qt.QProcess()
+        environment = qt.QProcessEnvironment.systemEnvironment()
+        root = str(Path(PromptSegLib.__file__).resolve().parents[1])
+        environment.insert("PYTHONPATH", os.pathsep.join(filter(None, (root, environment.value("PYTHONPATH")))))
+        process.setProcessEnvironment(environment)
+        process.connect("readyReadStandardOutput()", self._read)
+        process.connect("readyReadStandardError()", self._read_log)
+        process.connect("finished(int,QProcess::ExitStatus)", self._finish)
+        process.connect("errorOccurred(QProcess::ProcessError)", self._fail)
+        self._process = process
+        process.start(_python(), ["-m", WORKER_MODULE, *arguments])
+
+    def write(self, data: bytes) -> None:
+        if self._process is not None and self._process.state() != qt.QProcess.NotRunning:
+            self._process.write(data)
+
+    def pump(self, timeout_s: float) -> None:
+        """Make the callbacks for what has arrived; wait for something at most this long."""
+        if self._process is not None and timeout_s > 0:
+            self._process.waitForReadyRead(round(1000 * timeout_s))
+        self._read()
+
+    def stop(self) -> None:
+        """Close the worker's input, at which it ends, and kill one that does not. No callback comes any more."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.blockSignals(True)
+        process.closeWriteChannel()
+        if not process.waitForFinished(_STOP_MS):
+            process.kill()
+            process.waitForFinished(_STOP_MS)
+        process.deleteLater()
+
+    def _read(self) -> None:
+        if self._process is not None:
+            for line in self._answers.feed(self._process.readAllStandardOutput().data()):
+                self._on_line(line)
+
+    def _read_log(self) -> None:
+        if self._process is not None:
+            for line in self._log.feed(self._process.readAllStandardError().data()):
+                self._on_log(line.decode(errors="replace"))
+
+    def _finish(self, code: int, status: object) -> None:
+        self._read()
+        self._read_log()
+        crashed = self._process is not None and self._process.exitStatus() == qt.QProcess.CrashExit
+        self._on_exit(_KILLED if crashed else code)
+
+    def _fail(self, error: object) -> None:
+        # Every other error ends the process, which _finish hears of.
+        if error == qt.QProcess.FailedToStart:
+            self._on_exit(-1)
+
+
+def _python() -> str:
+    """Slicer's Python interpreter, or outside Slicer the one that runs this."""
+    python = shutil.which("PythonSlicer") or sys.executable
+    if not python:
+        raise InputError(_("Slicer's Python interpreter was not found: install Slicer again."))
+    return python

@@ -1,0 +1,70 @@
+"""Sends the engine what it does not have yet of the scan, the drawings and the tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import slicer
+
+from PromptSegLib.mrml.volumes import revision, volume_from_node
+
+if TYPE_CHECKING:
+    from PromptSegPanel.case import Case
+
+    from PromptSegLib.engine.client import Client
+    from PromptSegLib.engine.job import Job
+
+
+class Sender:
+    """Remembers what was sent to a client. Each method returns the jobs that bring it up to date, none if it is."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._scan = ""
+        self._drawings: dict[str, str] = {}
+        self._tokens: dict[str, bytes] = {}
+
+    def send_scan(self, volume_node: slicer.vtkMRMLScalarVolumeNode) -> list[Job]:
+        """InputError if the scan cannot be used."""
+        now = f"{volume_node.GetID()} {revision(volume_node)}"
+        if now == self._scan:
+            return []
+        job = self._client.submit("set_image", image=volume_from_node(volume_node))
+        self._scan = now
+        # With its scan, the engine drops what was drawn on it.
+        self._drawings.clear()
+        job.on_failed.append(lambda sentence: self._forget_scan())
+        return [job]
+
+    def send_drawing(self, case: Case, key: str, scribbles: bool) -> list[Job]:
+        """What is drawn of a class, with its name and color."""
+        info = case.info(key)
+        now = f"{case.revision(key, scribbles)} {info}"
+        if self._drawings.get(key) == now:
+            return []
+        job = self._client.submit("annotate", key=key, info=info, drawing=case.drawing(key, scribbles))
+        self._drawings[key] = now
+        job.on_failed.append(lambda sentence: self._drawings.pop(key, None))
+        return [job]
+
+    def send_token(self, key: str, data: bytes) -> list[Job]:
+        if self._tokens.get(key) == data:
+            return []
+        job = self._client.submit("put_token", key=key, data=data)
+        self.note_token(key, data)
+        job.on_failed.append(lambda sentence: self._tokens.pop(key, None))
+        return [job]
+
+    def note_token(self, key: str, data: bytes) -> None:
+        """The engine has this token already, since it made it."""
+        self._tokens[key] = data
+
+    def forget(self) -> None:
+        """Have the engine drop every class."""
+        for key in self._drawings.keys() | self._tokens.keys():
+            self._client.submit("forget", key=key)
+        self._drawings.clear()
+        self._tokens.clear()
+
+    def _forget_scan(self) -> None:
+        self._scan = ""
