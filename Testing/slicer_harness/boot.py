@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
 import sys
@@ -11,9 +10,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from Testing.slicer_harness.system_libraries import missing_packages
+
 REAL_PYTHON = "PROMPTSEG_SLICER_PYTHON"
 """Names the folder of a Slicer checkout with `slicer/ScriptedLoadableModule.py` and `slicer/parameterNodeWrapper`."""
-SYSTEM_LIBRARIES = {"libEGL.so.1": "libegl1", "libGL.so.1": "libgl1"}
 SLICER_CORE_MODULES = ("vtkITK", "vtkTeem", "vtkSegmentationCore")
 
 
@@ -22,20 +22,10 @@ class MissingSystemLibrary(RuntimeError):
 
 
 def check_system_libraries() -> None:
-    missing = []
-    for library, package in SYSTEM_LIBRARIES.items():
-        try:
-            ctypes.CDLL(library)
-        except OSError:
-            missing.append(package)
+    missing = missing_packages()
     if missing:
-        raise MissingSystemLibrary(
-            f"The panel cannot be tested without {' and '.join(missing)}: run `apt-get install {' '.join(missing)}`."
-        )
-
-
-def uses_real_python() -> bool:
-    return bool(os.environ.get(REAL_PYTHON))
+        names = " ".join(missing)
+        raise MissingSystemLibrary(f"The panel cannot be tested here: run `apt-get install {names}`.")
 
 
 @lru_cache(maxsize=1)

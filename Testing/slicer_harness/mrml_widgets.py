@@ -10,6 +10,7 @@ from PySide6.QtCore import Property, Signal
 from shiboken6 import isValid
 
 from Testing.slicer_harness import qt
+from Testing.slicer_harness.ctk_numbers import ctkDoubleSpinBox, ctkRangeWidget, ctkSliderWidget
 from Testing.slicer_harness.ui_loader import stand_in, stored
 
 CREATE = "create"
@@ -234,3 +235,21 @@ class qMRMLNodeComboBox(qMRMLWidget):
 
     def nodeFromIndex(self, index: int) -> Any:
         return self._nodes()[index]
+
+
+@stand_in
+class qMRMLSliderWidget(ctkSliderWidget):
+    def setMRMLScene(self, scene: Any) -> None:
+        """The scene's units are not followed."""
+
+
+@stand_in
+class qMRMLSpinBox(ctkDoubleSpinBox):
+    def setMRMLScene(self, scene: Any) -> None:
+        """The scene's units are not followed."""
+
+
+@stand_in
+class qMRMLRangeWidget(ctkRangeWidget):
+    def setMRMLScene(self, scene: Any) -> None:
+        """The scene's units are not followed."""

@@ -21,6 +21,10 @@ def pip_check(req: Any) -> bool:
     return True
 
 
+def isPipInstallInProgress() -> bool:
+    return False
+
+
 def pip_ensure(
     requirements: Any,
     constraints: str | Path | None = None,

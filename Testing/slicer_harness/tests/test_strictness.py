@@ -212,8 +212,8 @@ def test_a_wrong_connection_in_a_ui_file_is_refused(scene, tmp_path):
 
 
 def test_a_missing_system_library_is_named(monkeypatch):
-    from Testing.slicer_harness import boot
+    from Testing.slicer_harness import boot, system_libraries
 
-    monkeypatch.setattr(boot, "SYSTEM_LIBRARIES", {"libnothing.so.1": "libnothing1", "libEGL.so.1": "libegl1"})
-    with pytest.raises(boot.MissingSystemLibrary, match="apt-get install libnothing1`"):
+    monkeypatch.setitem(system_libraries.PACKAGES, "libnothing.so.1", "libnothing1")
+    with pytest.raises(boot.MissingSystemLibrary, match=r"`apt-get install libnothing1`\."):
         boot.check_system_libraries()
