@@ -101,7 +101,7 @@ def apply_results(
         for key, drawing in drawn.items():
             if drawing.planes:
                 drawings.remember(key, drawing)
-            elif infos and key in infos and layer_of(require_segment(segmentation_node, key)) is None:
+            elif infos and key in infos and region_on_volume(segmentation_node, key, volume_node) is None:
                 describe_segment(segmentation_node, key, infos[key])
         # All classes give up voxels before any takes some, so that a voxel can change hands.
         for writer in targets.values():
@@ -249,7 +249,8 @@ class _Writer:
                 labels.setdefault(layer, []).append(segment.GetLabelValue())
         for layer, values in labels.items():
             to_grid = self._from_world @ layer_to_world(layer, self._node)
-            result |= np.isin(labels_on_grid(layer, to_grid, box), values)
+            there = labels_on_grid(layer, to_grid, box)
+            result |= there == values[0] if len(values) == 1 else np.isin(there, values)
         return result
 
 

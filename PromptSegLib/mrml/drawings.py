@@ -108,7 +108,7 @@ class Drawings:
         drawn = {index: digest_of(plane) for index, plane in drawing.planes.items()}
         state = State(drawing.axis, content_digests(region, drawing.axis), drawn)
         memory = self._memory(segment_id).with_state(state, drawing.planes)
-        self._records.set(segment_id, {"shape": self._shape(), **memory.to_record()})
+        self._records.set(segment_id, memory.to_record(self._shape()))
 
     def _drawn(self, segment_id: str) -> _Drawn | None:
         """What is drawn, found anew only if something changed."""
@@ -146,8 +146,7 @@ class Drawings:
         return _Drawn(state.axis, dict(sorted(slices.items())), corrected) if slices else None
 
     def _memory(self, segment_id: str) -> Memory:
-        record = self._records.get(segment_id)
-        return Memory.from_record(record) if record and record.get("shape") == self._shape() else Memory()
+        return Memory.from_record(self._records.get(segment_id), self._shape())
 
     def _plane(self, region: Region | None, axis: int, index: int) -> np.ndarray:
         plane = np.zeros(self._plane_shape(axis), np.uint8)
@@ -160,8 +159,9 @@ class Drawings:
         rows, columns = (length for k, length in enumerate(self._shape()) if k != axis)
         return rows, columns
 
-    def _shape(self) -> list[int]:
-        return list(reversed(self._volume_node.GetImageData().GetDimensions()))
+    def _shape(self) -> tuple[int, int, int]:
+        columns, rows, slices = self._volume_node.GetImageData().GetDimensions()
+        return slices, rows, columns
 
 
 def _digests_of(region: Region) -> Callable[[int], Mapping[int, str]]:
@@ -170,8 +170,15 @@ def _digests_of(region: Region) -> Callable[[int], Mapping[int, str]]:
 
 def _drawn_axis(region: Region, geometry: Geometry) -> int:
     """The array axis that a structure was drawn across."""
-    # Background around the structure makes the crop as good as the scan, of which it is a small part.
-    labels = np.pad(region.mask, 1).view(np.uint8)
+    # How abruptly areas change does not depend on how wide the gaps are: one empty slice of each is enough.
+    # Background around the structure makes the crop as good as the scan.
+    kept = [_one_of_each_gap(region.occupied[axis]) for axis in range(3)]
+    labels = np.pad(region.mask[np.ix_(*kept)], 1).view(np.uint8)
     slices, rows, columns = labels.shape
     crop = Geometry((slices, rows, columns), geometry.spacing, geometry.origin, geometry.direction)
     return Annotation.from_label_map(Volume(labels, crop), 1).axis
+
+
+def _one_of_each_gap(occupied: np.ndarray) -> np.ndarray:
+    before_gaps = occupied[:-1][np.diff(occupied) > 1]
+    return np.sort(np.concatenate([occupied, before_gaps + 1]))

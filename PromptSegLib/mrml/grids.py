@@ -6,6 +6,7 @@ A box is three slices of array indices (slices, rows, columns), an extent VTK's 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -23,16 +24,43 @@ class Region:
     box: Box
     mask: np.ndarray
 
+    @classmethod
+    def where(cls, labels: np.ndarray, value: int, box: Box) -> Region | None:
+        """Where the labels in a box have a value, in the smallest box; None if nowhere.
+
+        What is drawn on a few slices is found in the time that it takes to look at those, whichever axis they are on.
+        """
+        occupied = _occupied(labels)
+        axis = min(range(3), key=lambda k: len(occupied[k]) / labels.shape[k])
+        stack = np.moveaxis(labels, axis, 0)
+        planes = {int(index): stack[index] == value for index in occupied[axis]}
+        planes = {index: plane for index, plane in planes.items() if plane.any()}
+        if not planes:
+            return None
+        shadow = np.zeros(stack.shape[1:], dtype=bool)
+        for plane in planes.values():
+            shadow |= plane
+        first, *others = (
+            slice(int(span[0]), int(span[-1]) + 1)
+            for span in (list(planes), np.flatnonzero(shadow.any(axis=1)), np.flatnonzero(shadow.any(axis=0)))
+        )
+        spans = [*others]
+        spans.insert(axis, first)
+        slices, rows, columns = spans
+        mask = np.zeros(box_shape((slices, rows, columns)), dtype=bool)
+        target = np.moveaxis(mask, axis, 0)
+        for index, plane in planes.items():
+            target[index - first.start] = plane[others[0], others[1]]
+        return cls(_moved((slices, rows, columns), [span.start for span in box]), mask)
+
     def cropped(self) -> Region | None:
         """The same in the smallest box, None if nothing is marked."""
-        occupied = np.flatnonzero([plane.any() for plane in self.mask])
-        if not len(occupied):
-            return None
-        shadow = np.logical_or.reduce([self.mask[index] for index in occupied])
-        spans = (occupied, np.flatnonzero(shadow.any(axis=1)), np.flatnonzero(shadow.any(axis=0)))
-        slices, rows, columns = (slice(int(span[0]), int(span[-1]) + 1) for span in spans)
-        inner = (slices, rows, columns)
-        return Region(_moved(inner, [span.start for span in self.box]), self.mask[inner])
+        return Region.where(self.mask, True, self.box)
+
+    @cached_property
+    def occupied(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Along each array axis of the mask, the ascending indices at which something is marked."""
+        return _occupied(self.mask)
 
     def within(self, box: Box) -> np.ndarray:
         """bool of the shape of ``box``: what is marked there."""
@@ -136,6 +164,17 @@ def image_of(region: Region) -> vtk.vtkImageData:
     image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
     np.copyto(voxels(image), region.mask)
     return image
+
+
+def _occupied(array: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Along each axis of a 3-D array, the ascending indices at which anything is not 0."""
+    # The maximum of bytes takes half the time of `any`.
+    array = array.view(np.uint8) if array.dtype == np.bool_ else array
+    slices = np.flatnonzero([plane.max() for plane in array])
+    shadow = np.zeros(array.shape[1:], dtype=array.dtype)
+    for index in slices:
+        np.maximum(shadow, array[index], out=shadow)
+    return slices, np.flatnonzero(shadow.any(axis=1)), np.flatnonzero(shadow.any(axis=0))
 
 
 def _whole_shift(to_grid: np.ndarray, box: Box) -> tuple[int, int, int] | None:

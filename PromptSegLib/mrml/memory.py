@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from PromptSegLib.imaging.annotation import UNKNOWN
 from PromptSegLib.mrml.grids import Region
 
 # Slicer can undo ten steps by default, each of which may be a result and the drawing before it.
@@ -46,9 +47,11 @@ class Memory:
     planes: Mapping[str, str] | None = None
 
     @classmethod
-    def from_record(cls, record: Any) -> Memory:
-        """The memory that `to_record` wrote; nothing if the record is damaged."""
+    def from_record(cls, record: Any, shape: tuple[int, int, int]) -> Memory:
+        """The memory that `to_record` wrote; nothing if the record is damaged or of a scan of another shape."""
         try:
+            if tuple(record["shape"]) != shape:
+                return cls()
             states = tuple(
                 State(int(state["axis"]) % 3, _by_index(state["content"]), _by_index(state["drawn"]))
                 for state in record["states"]
@@ -57,12 +60,12 @@ class Memory:
         except (AttributeError, KeyError, TypeError, ValueError):
             return cls()
 
-    def to_record(self) -> dict[str, Any]:
-        """Something that JSON can hold."""
+    def to_record(self, shape: tuple[int, int, int]) -> dict[str, Any]:
+        """Something that JSON can hold. shape: of the scan that was drawn on."""
         states = [
             {"axis": state.axis, "content": dict(state.content), "drawn": dict(state.drawn)} for state in self.states
         ]
-        return {"states": states, "planes": dict(self.planes or {})}
+        return {"shape": shape, "states": states, "planes": dict(self.planes or {})}
 
     def with_state(self, state: State, planes: Mapping[int, np.ndarray]) -> Memory:
         """The memory with one more state; planes: its drawn slices by index."""
@@ -103,7 +106,7 @@ class Memory:
 
 
 def digest_of(plane: np.ndarray) -> str:
-    """A text that tells 2-D planes of whole numbers apart, whatever zeros surround what is on them."""
+    """A text that tells the planes of a `SliceDrawing` apart."""
     rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
     if not len(rows):
         return EMPTY
@@ -112,21 +115,23 @@ def digest_of(plane: np.ndarray) -> str:
 
 def content_digests(region: Region, axis: int) -> dict[int, str]:
     """The digests of all slices along an array axis that a region marks something on, by index."""
-    order = (axis, *(other for other in range(3) if other != axis))
-    stack = np.ascontiguousarray(region.mask.transpose(order)).view(np.uint8)
-    first, row, column = (region.box[k].start for k in order)
+    stack = np.moveaxis(region.mask, axis, 0)
+    row, column = (region.box[other].start for other in range(3) if other != axis)
     digests = {}
-    for index in np.flatnonzero(stack.any(axis=(1, 2))):
+    for index in region.occupied[axis]:
         plane = stack[index]
         rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
         part = plane[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        digests[first + int(index)] = _digest(part, row + int(rows[0]), column + int(columns[0]))
+        at = region.box[axis].start + int(index)
+        digests[at] = _digest(part, row + int(rows[0]), column + int(columns[0]))
     return digests
 
 
 def _digest(part: np.ndarray, row: int, column: int) -> str:
-    hasher = hashlib.blake2b(part.tobytes(), digest_size=9)
-    hasher.update(repr((row, column, part.shape)).encode())
+    hasher = hashlib.blake2b(repr((row, column, part.shape)).encode(), digest_size=9)
+    hasher.update(np.packbits(part == 1).tobytes())
+    if part.max() > 1:
+        hasher.update(np.packbits(part == UNKNOWN).tobytes())
     return base64.b64encode(hasher.digest()).decode()
 
 

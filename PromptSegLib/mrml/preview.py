@@ -8,7 +8,7 @@ import numpy as np
 import slicer
 import vtk
 
-from PromptSegLib.engine.messages import Preview, SegmentedClass
+from PromptSegLib.engine.messages import Box, Preview, SegmentedClass
 from PromptSegLib.errors import InputError
 from PromptSegLib.mrml.grids import Region, box_extent, box_shape, extent_box, union
 from PromptSegLib.mrml.nodes import require_segment, require_segmentation, require_volume, voxels
@@ -63,13 +63,12 @@ class PreviewNode:
             InputError: if the preview, a node or the class's segment was deleted.
         """
         image = self._layer(preview.key)
-        parts = [_plane_region(index, plane, preview.axis) for index, plane in preview.planes.items()]
-        occupied = [part.box for part in parts if all(box_shape(part.box))]
+        boxes = [_plane_box(index, plane, preview.axis) for index, plane in preview.planes.items() if plane.any()]
         if image.GetNumberOfPoints():
-            occupied.append(extent_box(image.GetExtent()))
-        if not occupied:
+            boxes.append(extent_box(image.GetExtent()))
+        if not boxes:
             return
-        box = union(*occupied)
+        box = union(*boxes)
         _enlarge(image, box)
         stack = np.moveaxis(voxels(image), preview.axis, 0)
         rows, columns = (box[other] for other in range(3) if other != preview.axis)
@@ -106,7 +105,7 @@ class PreviewNode:
         image = None if segment is None else layer_of(segment)
         if image is None:
             return None
-        return Region(extent_box(image.GetExtent()), voxels(image) > 0).cropped()
+        return Region.where(voxels(image), 1, extent_box(image.GetExtent()))
 
     def clear(self) -> None:
         """Show nothing.
@@ -174,35 +173,33 @@ class PreviewNode:
             segment = slicer.vtkSegment()
             segment.SetLabelValue(1)
             segment.AddRepresentation(BINARY_LABELMAP, image)
-            segment.SetName(users.GetName())
-            segment.SetColor(users.GetColor())
             segmentation.AddSegment(segment, segment_id)
+            # A segmentation begins to watch the voxels of a new segment only when the segment is modified.
+            segment.Modified()
         segment.SetName(users.GetName())
         segment.SetColor(users.GetColor())
         return segment.GetRepresentation(BINARY_LABELMAP)
 
 
-def _plane_region(index: int, plane: np.ndarray, axis: int) -> Region:
-    """What a 2-D plane marks, at its place; with an empty box if that is nothing."""
-    rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
-    spans = [slice(int(span[0]), int(span[-1]) + 1) if len(span) else slice(0, 0) for span in (rows, columns)]
-    spans.insert(axis, slice(index, index + 1))
-    slices, rows_, columns_ = spans
-    return Region((slices, rows_, columns_), plane)
+def _plane_box(index: int, plane: np.ndarray, axis: int) -> Box:
+    """The smallest box around what is marked on a 2-D plane at an index of an array axis."""
+    spans = [np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))]
+    spans.insert(axis, np.array([index]))
+    slices, rows, columns = (slice(int(span[0]), int(span[-1]) + 1) for span in spans)
+    return slices, rows, columns
 
 
-def _enlarge(image: slicer.vtkOrientedImageData, box: tuple[slice, slice, slice]) -> None:
-    """Make room for a box that holds all of the image's voxels, which stay."""
-    if image.GetNumberOfPoints() and extent_box(image.GetExtent()) == box:
-        return
-    former = Region(extent_box(image.GetExtent()), voxels(image).copy()) if image.GetNumberOfPoints() else None
+def _enlarge(image: slicer.vtkOrientedImageData, box: Box) -> None:
+    """Make room for a box around all of the image's voxels, which stay."""
+    former = None
+    if image.GetNumberOfPoints():
+        former = Region(extent_box(image.GetExtent()), voxels(image))
+        if former.box == box:
+            return
+    enlarged = np.zeros(box_shape(box), np.uint8) if former is None else former.within(box)
     image.SetExtent(box_extent(box))
     image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
-    array = voxels(image)
-    array[...] = 0
-    if former is not None:
-        inner = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(former.box, box, strict=True))
-        array[inner] = former.mask
+    np.copyto(voxels(image), enlarged)
 
 
 def _touch(image: slicer.vtkOrientedImageData) -> None:

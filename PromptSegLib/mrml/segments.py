@@ -59,7 +59,7 @@ def region_on_volume(
     box = intersection(box_on_grid(extent_box(layer.GetExtent()), to_grid), whole)
     if box is None:
         return None
-    return Region(box, labels_on_grid(layer, to_grid, box) == segment.GetLabelValue()).cropped()
+    return Region.where(labels_on_grid(layer, to_grid, box), segment.GetLabelValue(), box)
 
 
 def set_reference_geometry(

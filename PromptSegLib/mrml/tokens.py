@@ -25,7 +25,8 @@ def stored_tokens(segmentation_node: slicer.vtkMRMLSegmentationNode) -> dict[str
         InputError: if the segmentation was deleted.
     """
     records = SegmentRecords(segmentation_node, TOKENS).all()
-    return {key: base64.b64decode(data) for key, data in records.items() if isinstance(data, str)}
+    tokens = ((key, _decoded(data)) for key, data in records.items())
+    return {key: data for key, data in tokens if data is not None}
 
 
 def remove_token(segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> None:
@@ -35,3 +36,11 @@ def remove_token(segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: 
         InputError: if the segmentation was deleted.
     """
     SegmentRecords(segmentation_node, TOKENS).remove(segment_id)
+
+
+def _decoded(text: object) -> bytes | None:
+    # A scene may come from anywhere, and a damaged token must not hide the others.
+    try:
+        return base64.b64decode(text, validate=True) if isinstance(text, str) else None
+    except ValueError:
+        return None

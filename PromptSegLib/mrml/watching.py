@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 import slicer
 import vtk
 
+from PromptSegLib.errors import InputError
+
 
 class SceneWatch:
     """Calls back once, just before one of the nodes is removed or the scene is closed.
@@ -14,10 +16,15 @@ class SceneWatch:
     Args:
         nodes: the nodes to watch, all of one scene.
         on_gone: takes a sentence for the user.
+
+    Raises:
+        InputError: if one of the nodes is gone already.
     """
 
     def __init__(self, nodes: Iterable[slicer.vtkMRMLNode], on_gone: Callable[[str], None]) -> None:
         watched = list(nodes)
+        if any(node.GetScene() is None for node in watched):
+            raise InputError("what was worked on is no longer in the scene: choose a scan and a segmentation again")
         self._scene = watched[0].GetScene()
         self._on_gone = on_gone
 
