@@ -21,8 +21,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from PromptSegLib.errors import InputError
-
-from .packages import SLICERS_OWN, TORCH, PythonPackages, constraints, read_requirements, satisfied
+from PromptSegPanel.packages import SLICERS_OWN, TORCH, PythonPackages, constraints, read_requirements, satisfied
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

@@ -14,6 +14,7 @@ import ast
 import enum
 import re
 import subprocess
+import unittest
 from pathlib import Path
 
 from Testing.extension.members.headers import ClassNames, read_headers
@@ -150,10 +151,11 @@ def python_module(path: Path) -> dict[str, ClassNames]:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             module.members.add(node.name)
         if isinstance(node, ast.ClassDef) and node.name.startswith(INHERITED):
-            bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+            bases = [ast.unparse(base).split(".")[-1] for base in node.bases]
             classes[node.name] = ClassNames(bases, _names_set_in(node))
-        if isinstance(node, ast.FunctionDef) and path.stem == "wrapper":
-            module.members |= _names_set_in(node)
+    # What parameterNodeWrapper puts on the classes that it wraps.
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    module.members.update(ast.literal_eval(c.args[1]) for c in calls if ast.unparse(c.func) == "checkedSetAttr")
     return classes
 
 
@@ -178,6 +180,7 @@ def make_table(slicer: Path, ctk: Path) -> MemberTable:
         path = slicer / "Base" / "Python" / "slicer" / f"{module}.py"
         if path.is_file():  # slicer.packaging came with 5.12
             classes |= python_module(path)
+    classes["TestCase"] = ClassNames(members={name for name in dir(unittest.TestCase) if not name.startswith("_")})
     return MemberTable(classes)
 
 
