@@ -7,8 +7,16 @@ from typing import Any
 import slicer
 from PySide6.QtCore import Property, Signal
 
-from Testing.slicer_harness import painting, qt
+from Testing.slicer_harness import qt
 from Testing.slicer_harness.mrml_widgets import qMRMLNodeComboBox, qMRMLWidget
+from Testing.slicer_harness.segment_effects import (
+    COLUMNS,
+    EFFECTS,
+    NO_EFFECT,
+    Brush,
+    EffectButtons,
+    SegmentEditorEffect,
+)
 from Testing.slicer_harness.segment_widgets import (
     qMRMLSegmentationShow3DButton,
     qMRMLSegmentsTableView,
@@ -16,54 +24,6 @@ from Testing.slicer_harness.segment_widgets import (
     segment_ids,
 )
 from Testing.slicer_harness.ui_loader import stand_in, stored
-
-NO_EFFECT = "None"
-EFFECTS = (
-    "Threshold",
-    "Paint",
-    "Draw",
-    "Erase",
-    "Level tracing",
-    "Grow from seeds",
-    "Fill between slices",
-    "Margin",
-    "Hollow",
-    "Smoothing",
-    "Scissors",
-    "Islands",
-    "Logical operators",
-    "Mask volume",
-)
-COLUMNS = 4
-BRUSH_DIAMETER_MM = 12.0
-
-
-class SegmentEditorEffect(qt.QObject):
-    """What a module may ask of `qSlicerSegmentEditorAbstractEffect`: its name and its parameters on the editor node."""
-
-    def __init__(self, name: str, editor: qMRMLSegmentEditorWidget) -> None:
-        super().__init__(editor)
-        self._name = name
-        self._editor = editor
-
-    name = Property(str, lambda self: self._name)
-    active = Property(bool, lambda self: self._editor.activeEffect() is self)
-
-    def setParameter(self, name: str, value: Any) -> None:
-        self._editor.mrmlSegmentEditorNode().SetAttribute(f"{self._name}.{name}", str(value))
-
-    def setCommonParameter(self, name: str, value: Any) -> None:
-        self._editor.mrmlSegmentEditorNode().SetAttribute(name, str(value))
-
-    def parameter(self, name: str) -> str:
-        node = self._editor.mrmlSegmentEditorNode()
-        return node.GetAttribute(f"{self._name}.{name}") or node.GetAttribute(name) or ""
-
-    def integerParameter(self, name: str) -> int:
-        return int(self.doubleParameter(name))
-
-    def doubleParameter(self, name: str) -> float:
-        return float(self.parameter(name) or 0)
 
 
 @stand_in
@@ -78,8 +38,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._node: Any = None
         self._node_tags: list[int] = []
         self._shown: tuple[Any, Any, str, str] = (None, None, "", "")
-        self._views: list[tuple[Any, int]] = []
-        self._stroke: list[tuple[float, float]] = []
+        self._brush = Brush(self, self._logic)
         self._shortcuts: list[qt.QShortcut] = []
         self._effects = {name: SegmentEditorEffect(name, self) for name in EFFECTS}
         self._build()
@@ -104,19 +63,9 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._table.selectionMode = qt.QAbstractItemView.SingleSelection
         self._table.setMinimumHeight(90)
         layout.addWidget(self._table, 1)
-        grid = qt.QGridLayout()
-        self._buttons: dict[str, qt.QToolButton] = {}
-        self._button_group = qt.QButtonGroup(self)
-        for position, name in enumerate((NO_EFFECT, *EFFECTS)):
-            button = qt.QToolButton()
-            button.text = name
-            button.setCheckable(True)
-            button.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed)
-            self._button_group.addButton(button)
-            self._buttons[name] = button
-            grid.addWidget(button, position // COLUMNS, position % COLUMNS)
-            button.clicked.connect(lambda checked, name=name: self.setActiveEffectByName(name))
-        layout.addLayout(grid)
+        self._buttons = EffectButtons()
+        self._buttons.chosen.connect(self.setActiveEffectByName)
+        layout.addWidget(self._buttons)
         history = qt.QHBoxLayout()
         self._undo, self._redo = qt.QPushButton("Undo"), qt.QPushButton("Redo")
         history.addWidget(self._undo)
@@ -167,7 +116,9 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     switchToSegmentationsButtonVisible = stored(bool, "switchToSegmentationsButtonVisible", True)
     autoShowSourceVolumeNode = stored(bool, "autoShowSourceVolumeNode", True)
     unorderedEffectsVisible = Property(
-        bool, lambda self: self._unordered_visible(), lambda self, shown: self._show_unordered(shown)
+        bool,
+        lambda self: self._buttons.unordered_visible(),
+        lambda self, shown: self._buttons.show_unordered(shown),
     )
     effectButtonStyle = stored(int, "effectButtonStyle", 0)
     effectColumnCount = stored(int, "effectColumnCount", COLUMNS)
@@ -176,7 +127,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     defaultTerminologyEntry = stored(str, "defaultTerminologyEntry", "")
 
     def _set_read_only(self, only: bool) -> None:
-        for widget in (self._table, self._add, self._remove, *self._buttons.values()):
+        for widget in (self._table, self._add, self._remove, self._buttons):
             widget.setEnabled(not only)
 
     # Scene, node, segmentation, source volume
@@ -254,14 +205,13 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         if segment_id != before[2] or segmentation is not before[0]:
             self._select_in_table(segment_id)
             self.currentSegmentIDChanged.emit(segment_id)
-        self._buttons.get(effect, self._buttons[NO_EFFECT]).setChecked(True)
+        self._buttons.show_active(effect or NO_EFFECT)
         if effect != before[3]:
-            self._watch_views(effect in ("Paint", "Erase"))
+            self.setupViewObservations()
         ready = segmentation is not None and volume is not None and not self.readOnly
         self._add.setEnabled(ready)
         self._remove.setEnabled(ready and bool(segment_id))
-        for button in self._buttons.values():
-            button.setEnabled(ready and bool(segment_id))
+        self._buttons.setEnabled(ready and bool(segment_id))
         self._undo.setEnabled(segmentation is not None and self._logic.CanUndo())
         self._redo.setEnabled(segmentation is not None and self._logic.CanRedo())
 
@@ -324,19 +274,10 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         return EFFECTS
 
     def effectNameOrder(self) -> tuple[str, ...]:
-        return self.__dict__.get("_order", EFFECTS)
+        return self._buttons.order()
 
     def setEffectNameOrder(self, names: list[str]) -> None:
-        self._order = tuple(names)
-        self._show_unordered(self._unordered_visible())
-
-    def _unordered_visible(self) -> bool:
-        return self.__dict__.get("_unordered", True)
-
-    def _show_unordered(self, shown: bool) -> None:
-        self._unordered = shown
-        for name, button in self._buttons.items():
-            button.setVisible(shown or name == NO_EFFECT or name in self.effectNameOrder())
+        self._buttons.set_order(names)
 
     def effectByName(self, name: str) -> SegmentEditorEffect | None:
         return self._effects.get(name)
@@ -366,38 +307,13 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
     def setupViewObservations(self) -> None:
         active = self.activeEffect()
-        self._watch_views(active is not None and active.name in ("Paint", "Erase"))
+        if active is not None and active.name in ("Paint", "Erase"):
+            self._brush.watch()
+        else:
+            self._brush.stop()
 
     def removeViewObservations(self) -> None:
-        self._watch_views(False)
-
-    def _watch_views(self, watch: bool) -> None:
-        for interactor, tag in self._views:
-            interactor.RemoveObserver(tag)
-        self._views = []
-        if not watch:
-            return
-        layout = slicer.app.layoutManager()
-        for name in layout.sliceViewNames():
-            view = layout.sliceWidget(name).sliceView()
-            interactor = view.interactor()
-            for event in ("LeftButtonPressEvent", "MouseMoveEvent", "LeftButtonReleaseEvent"):
-                tag = interactor.AddObserver(event, lambda caller, event, view=view: self._brush(view, event), 10.0)
-                self._views.append((interactor, tag))
-
-    def _brush(self, view: Any, event: str) -> None:
-        position = view.interactor().GetEventPosition()
-        if event == "LeftButtonPressEvent":
-            self._stroke = [position]
-        elif self._stroke and event == "MouseMoveEvent":
-            self._stroke.append(position)
-        elif self._stroke:
-            stroke, self._stroke = self._stroke, []
-            effect = self.activeEffect()
-            diameter = effect.doubleParameter("BrushAbsoluteDiameter") or BRUSH_DIAMETER_MM
-            self._logic.UpdateReferenceGeometryImage()
-            mask, box = painting.brush(self._logic, view.mrmlSliceNode(), stroke, diameter / 2)
-            painting.write(self._logic, self.currentSegmentID(), mask, box, erase=effect.name == "Erase")
+        self._brush.stop()
 
 
 def _show(widgets: tuple[qt.QWidget, ...], shown: bool) -> None:
