@@ -60,6 +60,7 @@ def apply_results(
     drawings: Drawings,
     save_state: Callable[[], object],
     *,
+    drawn: Mapping[str, SliceDrawing] | None = None,
     infos: Mapping[str, ClassInfo] | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -75,6 +76,8 @@ def apply_results(
         results: keys are segment IDs.
         drawings: what was drawn; the results are remembered there as such.
         save_state: makes the one undo step, as ``saveStateForUndo`` of the Segment Editor does.
+        drawn: by segment ID, what was drawn where that is less than ``drawings`` says, as with scribbles: results fill
+            what is unknown of a slice.
         infos: name, color and terminology for segments that hold nothing yet, by segment ID.
         overwrite: other segments lose the voxels that the editor node's overwrite mode says.
 
@@ -86,7 +89,8 @@ def apply_results(
     if editor_node is None or editor_node.GetScene() is None:
         raise InputError("the settings of the Segment Editor are no longer in the scene: open the Segment Editor again")
     axis = through_plane_axis(geometry_from_node(require_volume(volume_node)))
-    drawn = {result.key: drawings.read(result.key) or SliceDrawing(axis, {}) for result in results}
+    former = {result.key: drawings.read(result.key) or SliceDrawing(axis, {}) for result in results}
+    drawn = {**former, **{key: drawing for key, drawing in (drawn or {}).items() if key in former}}
     set_reference_geometry(segmentation_node, volume_node)
 
     with _editor_like(editor_node, segmentation_node, volume_node) as logic, slicer.util.NodeModify(segmentation_node):
@@ -98,7 +102,7 @@ def apply_results(
             targets[result.key] = _Writer(logic, editor_node, volume_node, result.key, target)
 
         save_state()
-        for key, drawing in drawn.items():
+        for key, drawing in former.items():
             if drawing.planes:
                 drawings.remember(key, drawing)
             elif infos and key in infos and region_on_volume(segmentation_node, key, volume_node) is None:

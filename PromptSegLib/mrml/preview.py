@@ -85,7 +85,7 @@ class PreviewNode:
         """
         for result in results:
             image = self._layer(result.key)
-            if not all(box_shape(result.box)):
+            if not result.mask.size:
                 self.node.GetSegmentation().RemoveSegment(result.key)
                 continue
             if image.GetExtent() != box_extent(result.box) or not image.GetNumberOfPoints():

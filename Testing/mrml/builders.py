@@ -9,6 +9,7 @@ import numpy as np
 import slicer
 import vtk
 
+from PromptSegLib.mrml.grids import Region, image_of
 from PromptSegLib.mrml.nodes import matrix_from_array, voxels
 from PromptSegLib.mrml.segments import layer_of
 
@@ -57,10 +58,15 @@ class Editor:
     def paint(self, segment_id: str, mask: np.ndarray, *, erase: bool = False) -> None:
         """Paint or erase where a mask (slices, rows, columns) of the reference geometry is True, as a brush does."""
         self.logic.SaveStateForUndo()
-        self.logic.ResetModifierLabelmapToDefault()
-        modifier = self.logic.GetModifierLabelmap()
-        voxels(modifier)[...] = mask
-        modifier.GetPointData().GetScalars().Modified()
+        self.logic.UpdateReferenceGeometryImage()
+        matrix = vtk.vtkMatrix4x4()
+        self.logic.GetReferenceGeometryImage().GetImageToWorldMatrix(matrix)
+        region = Region((slice(0, mask.shape[0]), slice(0, mask.shape[1]), slice(0, mask.shape[2])), mask).cropped()
+        if region is None:
+            return
+        modifier = slicer.vtkOrientedImageData()
+        modifier.ShallowCopy(image_of(region))
+        modifier.SetImageToWorldMatrix(matrix)
         self.node.SetSelectedSegmentID(segment_id)
         mode = self.logic.ModificationModeRemove if erase else self.logic.ModificationModeAdd
         self.logic.ModifySegmentByLabelmap(self.segmentation, segment_id, modifier, mode, False, False)
@@ -78,9 +84,8 @@ def ellipsoid(
     shape: tuple[int, int, int] = SHAPE, center: tuple[float, ...] = (0.5, 0.5, 0.5), radius: float = 0.3
 ) -> np.ndarray:
     """bool (slices, rows, columns); center and radius in parts of the shape."""
-    axes = np.meshgrid(*((np.arange(n) + 0.5) / n for n in shape), indexing="ij")
-    distance = sum((axis - at) ** 2 for axis, at in zip(axes, center, strict=True))
-    mask: np.ndarray = np.asarray(distance) < radius**2
+    z, y, x = (((np.arange(n, dtype=np.float32) + 0.5) / n - at) ** 2 for n, at in zip(shape, center, strict=True))
+    mask: np.ndarray = z[:, None, None] + y[:, None] + x < radius**2
     return mask
 
 
@@ -107,9 +112,3 @@ def reload(path: str) -> None:
     assert slicer.mrmlScene.WriteToMRB(path)
     slicer.mrmlScene.Clear()
     assert slicer.mrmlScene.ReadFromMRB(path, True)
-
-
-def vtk_matrix(node: slicer.vtkMRMLVolumeNode) -> vtk.vtkMatrix4x4:
-    matrix = vtk.vtkMatrix4x4()
-    node.GetIJKToRASMatrix(matrix)
-    return matrix

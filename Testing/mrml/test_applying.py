@@ -361,12 +361,16 @@ def test_transforms_on_scan_and_segmentation_are_minded(scan: Scan) -> None:
     assert (scan.voxels("organ") == expected).all()
 
 
-def test_unknown_parts_of_a_drawn_slice_take_the_result(scan: Scan) -> None:
-    plane = scan.drawn[6].astype(np.uint8)
-    plane[:, 12:] = 255
-    scan.drawings.remember("organ", SliceDrawing(0, {6: plane}))
-    found = ellipsoid(radius=0.4)
-    scan.apply(result("organ", found))
+def test_results_fill_what_strokes_leave_unknown(scan: Scan) -> None:
+    strokes = scan.drawn[6].astype(np.uint8)
+    strokes[:, 12:] = 255
+    found, before = ellipsoid(radius=0.4), scan.checksum("organ")
+    scan.apply(result("organ", found), drawn={"organ": SliceDrawing(0, {6: strokes})})
     assert (scan.voxels("organ")[6, :, :12] == scan.drawn[6, :, :12]).all()
     assert (scan.voxels("organ")[6, :, 12:] == found[6, :, 12:]).all()
     assert (scan.voxels("organ")[4] == found[4]).all()
+    remembered = scan.drawings.read("organ")
+    assert list(remembered.planes) == [6] and (remembered.planes[6] == strokes).all()
+    scan.editor.logic.Undo()
+    assert scan.checksum("organ") == before
+    assert list(scan.drawings.read("organ").planes) == [4, 6, 8]
