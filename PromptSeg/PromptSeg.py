@@ -163,7 +163,7 @@ class PromptSegTest(ScriptedLoadableModuleTest):
     def test_MainJob(self) -> None:
         from PromptSegPanel.selftest import missing_packages, run_main_job
 
-        missing = missing_packages()
+        missing = missing_packages(str(_HERE / "Resources" / "requirements.txt"))
         if missing:
             self.delayDisplay(f"Skipped: {', '.join(missing)} not installed")
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -90,6 +90,7 @@ class Controller:
         if self.case is None or not keys:
             return
         with self._working(Activity.TRAINING, keys) as (work, sender, case):
+            self._note(_("Training: {names}.").format(names=self._names(keys)))
             revisions = {key: case.revision(key) for key in keys}
             work.depend_on(sender.send_scan(case.volume_node))
             for key in keys:
@@ -154,8 +155,10 @@ class Controller:
         if self.case is not None:
             self._message = ""
             with self._saying_problems():
+                names = self._names(self.case.results)
                 self.case.apply(editor_node, save_state)
                 self._just_applied = True
+                self._note(_("Applied: {names}.").format(names=names))
             self.refresh()
 
     def discard(self) -> None:
@@ -219,14 +222,22 @@ class Controller:
     def say(self, sentence: str) -> None:
         """Tell the user something in the status line, and keep it in the log."""
         self._message = sentence[:1].upper() + sentence[1:] + ("" if sentence.endswith((".", "!", "?")) else ".")
-        self.log.append(f"{time.strftime('%H:%M:%S')}  {self._message}")
-        logging.info("PromptSeg: %s", self._message)
+        self._note(self._message)
         self._show_work()
 
     def close(self) -> None:
         """Give everything back: the panel goes away."""
         self._leave_case()
         self.engine.stop()
+
+    def _note(self, sentence: str) -> None:
+        """Keep something in the log only."""
+        self.log.append(f"{time.strftime('%H:%M:%S')}  {sentence}")
+        logging.info("PromptSeg: %s", sentence)
+
+    def _names(self, keys: Iterable[str]) -> str:
+        names = {structure.key: structure.name for structure in self.situation.structures}
+        return ", ".join(names.get(key, key) for key in keys)
 
     def _tuned(
         self, work: Work, sender: Sender, case: Case, revisions: Mapping[str, str], result: TuneResult | None
@@ -244,6 +255,7 @@ class Controller:
             case.choice.note_trained(key, revisions[key])
             with self._saying_problems():
                 case.keep_token(key, tokens[key], self.library)
+        self._note(_("Learned: {names}.").format(names=self._names(learned)))
         work.activity = Activity.SEGMENTING
         work.submit("segment", functools.partial(self._segmented, case), keys=list(learned))
         self._show_work()
@@ -252,9 +264,11 @@ class Controller:
         self.engine.end_work()
         with self._saying_problems():
             case.show_results(results or ())
-            empty = [case.info(r.key).name for r in results or () if r.key in case.keys and not r.mask.any()]
+            for result in results or ():
+                self._note(_("Found: {name}, {ml} ml.").format(name=self._names([result.key]), ml=round(result.ml, 1)))
+            empty = [result.key for result in results or () if not result.mask.any()]
             if empty:
-                self.say(_("Nothing was found of {names}: draw more slices.").format(names=", ".join(empty)))
+                self.say(_("Nothing was found of {names}: draw more slices.").format(names=self._names(empty)))
         self.refresh()
 
     def _suggested(self, case: Case, suggestion: Suggestion) -> None:
@@ -262,7 +276,7 @@ class Controller:
         views.show_slice(case.volume_node, suggestion.axis, suggestion.index)
         self.say(
             _("Draw {name} on the slice that is shown now: {reason}.").format(
-                name=case.info(suggestion.key).name, reason=suggestion.reason
+                name=self._names([suggestion.key]), reason=suggestion.reason
             )
         )
         self.refresh()

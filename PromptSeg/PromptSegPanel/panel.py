@@ -20,7 +20,7 @@ from PromptSegPanel.explained import ExplainedControls
 from PromptSegPanel.guidance import status, why_not
 from PromptSegPanel.installing import Installer
 from PromptSegPanel.library import TokenLibrary
-from PromptSegPanel.process import QProcessTransport
+from PromptSegPanel.process import QProcessTransport, wait_for_leaving
 from PromptSegPanel.review import ReviewSection
 from PromptSegPanel.tokens import TokensSection, library_folder
 from PromptSegPanel.train import TrainSection
@@ -112,6 +112,7 @@ class Panel:
         self._refresh_timer.stop()
         self.exit()
         self.controller.close()
+        wait_for_leaving()
 
     def set_parameters(self, parameters: Parameters | None) -> None:
         """Take the choices from a parameter node; None when the scene closes."""

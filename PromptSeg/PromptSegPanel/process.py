@@ -16,10 +16,19 @@ from PromptSegLib.engine.protocol import Lines
 from PromptSegLib.engine.transport import WORKER_MODULE
 from PromptSegLib.errors import InputError
 
-# How long the window may stand still for a worker that is told to end; a healthy one needs a few milliseconds.
-_STOP_MS = 80
+_STOP_MS = 2000
 
 _KILLED = -9
+
+_SIGNALS = (
+    "readyReadStandardOutput()",
+    "readyReadStandardError()",
+    "finished(int,QProcess::ExitStatus)",
+    "errorOccurred(QProcess::ProcessError)",
+)
+
+# Workers that were told to end, kept until they have: the window does not wait for them.
+_leaving: set[qt.QProcess] = set()
 
 
 class QProcessTransport:
@@ -50,10 +59,8 @@ class QProcessTransport:
         root = str(Path(PromptSegLib.__file__).resolve().parents[1])
         environment.insert("PYTHONPATH", os.pathsep.join(filter(None, (root, environment.value("PYTHONPATH")))))
         process.setProcessEnvironment(environment)
-        process.connect("readyReadStandardOutput()", self._read)
-        process.connect("readyReadStandardError()", self._read_log)
-        process.connect("finished(int,QProcess::ExitStatus)", self._finish)
-        process.connect("errorOccurred(QProcess::ProcessError)", self._fail)
+        for signal, slot in zip(_SIGNALS, (self._read, self._read_log, self._finish, self._fail), strict=True):
+            process.connect(signal, slot)
         self._process = process
         process.start(_python(), ["-m", WORKER_MODULE, *arguments])
 
@@ -72,12 +79,11 @@ class QProcessTransport:
         process, self._process = self._process, None
         if process is None:
             return
-        process.blockSignals(True)
+        for signal in _SIGNALS:
+            process.disconnect(signal)
         process.closeWriteChannel()
-        if not process.waitForFinished(_STOP_MS):
-            process.kill()
-            process.waitForFinished(_STOP_MS)
-        process.deleteLater()
+        if process.state() != qt.QProcess.NotRunning:
+            _leave_alone(process)
 
     def _read(self) -> None:
         if self._process is not None:
@@ -99,6 +105,30 @@ class QProcessTransport:
         # Every other error ends the process, which _finish hears of.
         if error == qt.QProcess.FailedToStart:
             self._on_exit(-1)
+
+
+def wait_for_leaving() -> None:
+    """Wait until the workers that were told to end have done so, since the application is about to end itself."""
+    for process in list(_leaving):
+        if not process.waitForFinished(_STOP_MS):
+            process.kill()
+            process.waitForFinished(_STOP_MS)
+
+
+def _leave_alone(process: qt.QProcess) -> None:
+    """Let a worker end by itself, and kill it if it is still there after a while."""
+
+    def gone(code: int, status: object) -> None:
+        _leaving.discard(process)
+        process.deleteLater()
+
+    def kill() -> None:
+        if process in _leaving:
+            process.kill()
+
+    _leaving.add(process)
+    process.connect("finished(int,QProcess::ExitStatus)", gone)
+    qt.QTimer.singleShot(_STOP_MS, kill)
 
 
 def _python() -> str:

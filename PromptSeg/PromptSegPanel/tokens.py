@@ -105,6 +105,7 @@ class TokensSection:
                 table.setItem(number, column, qt.QTableWidgetItem(text))
         table.clearSelection()
         table.setCurrentCell(-1, -1)
+        table.resizeRowsToContents()
         table.blockSignals(blocked)
 
     def _cells(self, row: _Row) -> tuple[str, str, str, str]:
