@@ -78,6 +78,7 @@ class qMRMLNodeComboBox(qMRMLWidget):
         self._none_enabled = False
         self._labels: dict[str, str] = {}
         self._attributes: list[tuple[str, str, str | None]] = []
+        self._listed: list[tuple[Any, int]] = []
         self._box = qt.QComboBox()
         layout = qt.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -132,30 +133,46 @@ class qMRMLNodeComboBox(qMRMLWidget):
     def nodeTypeLabel(self, node_type: str) -> str:
         return self._labels.get(node_type, _label(node_type))
 
-    def _offers(self, node: Any) -> bool:
-        if node.GetHideFromEditors() and not self.showHidden:
-            return False
+    def _type_of(self, node: Any) -> str | None:
+        """The first of the node types that the node belongs to."""
         if any(node.IsA(hidden) for hidden in self.hideChildNodeTypes):
-            return False
-        for node_type in self._node_types:
-            if node.IsA(node_type) if self.showChildNodeTypes else node.GetClassName() == node_type:
-                wanted = [it[1:] for it in self._attributes if it[0] == node_type]
-                return all(
-                    node.GetAttribute(name) is not None and value in (None, node.GetAttribute(name))
-                    for name, value in wanted
-                )
-        return False
+            return None
+        fits = node.IsA if self.showChildNodeTypes else lambda name: node.GetClassName() == name
+        return next((name for name in self._node_types if fits(name)), None)
 
-    def _nodes(self) -> list[Any]:
+    def _offers(self, node: Any) -> bool:
+        wanted = [it[1:] for it in self._attributes if it[0] == self._type_of(node)]
+        values = [(node.GetAttribute(name), value) for name, value in wanted]
+        visible = self.showHidden or not node.GetHideFromEditors()
+        return visible and all(found is not None and value in (None, found) for found, value in values)
+
+    def _nodes(self, offered_only: bool = True) -> list[Any]:
         if self._scene is None:
             return []
         nodes = (self._scene.GetNthNode(index) for index in range(self._scene.GetNumberOfNodes()))
-        return [node for node in nodes if self._offers(node)]
+        fitting = [node for node in nodes if self._type_of(node) is not None]
+        return [node for node in fitting if self._offers(node)] if offered_only else fitting
+
+    def _look(self) -> list[tuple[str, str]]:
+        return [(node.GetID(), node.GetName()) for node in self._nodes()]
+
+    def _watch_nodes(self) -> None:
+        """A node that is renamed, hidden or shown changes the list."""
+        for node, tag in self._listed:
+            node.RemoveObserver(tag)
+        seen = self._look()
+
+        def compare(caller: Any, event: str) -> None:
+            if isValid(self) and self._look() != seen:
+                self._refresh()
+
+        self._listed = [(node, node.AddObserver("ModifiedEvent", compare)) for node in self._nodes(offered_only=False)]
 
     def _refresh(self) -> None:
         if self._scene is not None and self._scene.IsBatchProcessing():
             return
         nodes = self._nodes()
+        self._watch_nodes()
         self._box.clear()
         if self._none_enabled:
             self._box.addItem(self.noneDisplay, "")

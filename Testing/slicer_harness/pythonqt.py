@@ -4,7 +4,7 @@ Facts of PythonQt that a module relies on, and that are kept here:
 - A Qt property is an attribute (`label.text = "x"`), a getter that is no property stays a method (`isVisible()`).
 - Reading or writing an unknown attribute of a C++ object raises; only Python subclasses may grow attributes.
 - `obj.connect("clicked(bool)", f)` and `obj.clicked.connect(f)`; a slot gets no more arguments than it takes.
-- A property of type QStringList is a tuple, an enum is an int.
+- A property of type QStringList and a list of children are tuples, an enum is an int.
 - `obj.name` is the object name, and a named child is an attribute.
 """
 
@@ -30,6 +30,9 @@ NATIVE = ("PySide6.", "Testing.slicer_harness.")
 """Where classes are made that a module sees as C++ classes."""
 VIRTUAL_GETTERS = {"sizeHint", "minimumSizeHint"}
 """Properties whose getter C++ calls itself: as an attribute it would recurse."""
+
+NOT_IN_PYTHONQT = ("Signal", "SignalInstance", "Slot", "Property", "ClassInfo", "QEnum", "QFlag")
+"""PySide6's own means to make signals and properties in Python, which a module has to do without."""
 
 Slot = Callable[..., Any]
 
@@ -236,6 +239,10 @@ def _with_own_connect(getattribute: Callable[[Any, str], Any]) -> Callable[[Any,
     return __getattribute__
 
 
+def _as_tuple(function: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
+    return functools.wraps(function)(lambda *arguments, **named: tuple(function(*arguments, **named)))
+
+
 def _patch_classes() -> None:
     classes = {
         cls
@@ -259,6 +266,8 @@ def _patch_classes() -> None:
     QtCore.QObject.name = QtProperty("objectName", True)
     QtCore.QObject.__getattr__ = _get_unknown
     QtCore.QObject.className = lambda self: self.metaObject().className()
+    for name in ("children", "findChildren"):
+        setattr(QtCore.QObject, name, _as_tuple(getattr(QtCore.QObject, name)))
     QtCore.QObject.delete = QtCore.QObject.deleteLater
     QtWidgets.QWidget.setShown = QtWidgets.QWidget.setVisible
 

@@ -10,5 +10,7 @@ pythonqt.QtCore.QTimer.singleShot = staticmethod(pythonqt.single_shot)
 
 for _module in pythonqt.QT_MODULES:
     globals().update(pythonqt.members(_module))
+for _name in pythonqt.NOT_IN_PYTHONQT:
+    del globals()[_name]
 
 from Testing.slicer_harness.ui_loader import QUiLoader  # noqa: E402, F401

@@ -122,6 +122,10 @@ def test_a_shortcut_and_a_node_box(scene):
     box.setCurrentNode(second)
     scene.RemoveNode(second)
     assert chosen == [first, second, first]
+    first.SetHideFromEditors(True)
+    assert box.currentNode() is None
+    first.SetHideFromEditors(False)
+    assert box.currentNode() is first
     box.addNode()
     assert box.currentNode().IsA("vtkMRMLScalarVolumeNode")
 

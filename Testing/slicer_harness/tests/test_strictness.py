@@ -150,6 +150,16 @@ def test_python_subclasses_may_have_attributes(scene):
     assert panel.status is child
 
 
+def test_python_makes_no_signals_and_lists_are_tuples(scene):
+    import qt
+
+    assert not {"Signal", "Slot", "Property"} & set(dir(qt))
+    widget = qt.QWidget()
+    child = qt.QLabel("x", widget)
+    assert widget.children() == (child,)
+    assert widget.findChildren(qt.QLabel) == (child,)
+
+
 def test_a_slot_gets_no_more_arguments_than_it_takes(scene):
     import qt
 
