@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging import formats
-from PromptSegLib.imaging.formats import check_same_grid, list_series, read_image, read_label_map, write_image
+from PromptSegLib.imaging.dicom import list_series
+from PromptSegLib.imaging.formats import check_same_grid, read_image, read_label_map, write_image
 from PromptSegLib.imaging.volume import Geometry, Volume
 
 SUFFIXES = formats.SUFFIXES
