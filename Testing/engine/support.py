@@ -33,7 +33,7 @@ def planes(truth: np.ndarray, *slices: int) -> SliceDrawing:
     return SliceDrawing(0, {i: truth[i].astype(np.uint8) for i in slices})
 
 
-def wait(client: Client, until: Callable[[], bool], seconds: float = 60) -> None:
+def wait(client: Client, until: Callable[[], bool], seconds: float = 180) -> None:
     """Poll until something is true, AssertionError when it takes too long."""
     deadline = time.monotonic() + seconds
     while not until():
