@@ -75,7 +75,7 @@ class PreviewNode:
         for index, plane in preview.planes.items():
             if box[preview.axis].start <= index < box[preview.axis].stop:
                 stack[index - box[preview.axis].start] = plane[rows, columns]
-        _touch(image)
+        self._changed(preview.key, image)
 
     def show(self, results: Iterable[SegmentedClass]) -> None:
         """Show what was found of some classes in place of what was shown of them.
@@ -92,7 +92,7 @@ class PreviewNode:
                 image.SetExtent(box_extent(result.box))
                 image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
             np.copyto(voxels(image), result.mask)
-            _touch(image)
+            self._changed(result.key, image)
         self._show_surfaces()
 
     def mask(self, segment_id: str) -> Region | None:
@@ -153,6 +153,16 @@ class PreviewNode:
         self.node.GetDisplayNode().SetVisibility3D(show_3d)
         self._show_surfaces()
 
+    def _changed(self, segment_id: str, image: slicer.vtkOrientedImageData) -> None:
+        """Tell the views."""
+        # The segment goes first: a segmentation watches the voxels of a new segment only after its first change, and
+        # surfaces must be dropped with the voxels. Views draw anew when they hear of the segment.
+        segment = self.node.GetSegmentation().GetSegment(segment_id)
+        segment.Modified()
+        image.GetPointData().GetScalars().Modified()
+        image.Modified()
+        segment.Modified()
+
     def _show_surfaces(self) -> None:
         if self._show_3d:
             self.node.CreateClosedSurfaceRepresentation()
@@ -174,8 +184,6 @@ class PreviewNode:
             segment.SetLabelValue(1)
             segment.AddRepresentation(BINARY_LABELMAP, image)
             segmentation.AddSegment(segment, segment_id)
-            # A segmentation begins to watch the voxels of a new segment only when the segment is modified.
-            segment.Modified()
         segment.SetName(users.GetName())
         segment.SetColor(users.GetColor())
         return segment.GetRepresentation(BINARY_LABELMAP)
@@ -200,8 +208,3 @@ def _enlarge(image: slicer.vtkOrientedImageData, box: Box) -> None:
     image.SetExtent(box_extent(box))
     image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
     np.copyto(voxels(image), enlarged)
-
-
-def _touch(image: slicer.vtkOrientedImageData) -> None:
-    image.GetPointData().GetScalars().Modified()
-    image.Modified()
