@@ -35,6 +35,8 @@ __all__ = [
     "ctkSliderWidget",
 ]
 HEADER_HEIGHT = 24
+WANTED = "visibilityToParent"
+"""CTK's property of a child that was shown or hidden by someone else than the section."""
 UNLIMITED = 16777215
 """Qt's largest widget size."""
 
@@ -51,6 +53,7 @@ class ctkCollapsibleButton(qt.QWidget):
         super().__init__(next((it for it in arguments if isinstance(it, qt.QWidget)), None))
         self._text = next((it for it in arguments if isinstance(it, str)), "")
         self._collapsed = False
+        self._showing = False
         self.setContentsMargins(6, HEADER_HEIGHT + 4, 6, 4)
         self.setFocusPolicy(qt.Qt.StrongFocus)
 
@@ -69,10 +72,32 @@ class ctkCollapsibleButton(qt.QWidget):
     def _show_contents(self) -> None:
         for child in self.children():
             if isinstance(child, qt.QWidget):
-                child.setVisible(not self._collapsed)
+                self._adopt(child)
+                self._show_child(child)
         self.setMaximumHeight(HEADER_HEIGHT if self._collapsed else UNLIMITED)
         self.updateGeometry()
         self.update()
+
+    def _adopt(self, child: qt.QWidget) -> None:
+        """From now on it is known whether the module wants this child visible in an open section."""
+        if child.property(WANTED) is None:
+            hidden = child.isHidden() and child.testAttribute(qt.Qt.WA_WState_ExplicitShowHide)
+            child.setProperty(WANTED, not hidden)
+            child.installEventFilter(self)
+
+    def _show_child(self, child: qt.QWidget) -> None:
+        self._showing = True
+        child.setVisible(child.property(WANTED) and not self._collapsed)
+        self._showing = False
+
+    def eventFilter(self, child: qt.QObject, event: qt.QEvent) -> bool:
+        if not self._showing:
+            if event.type() == qt.QEvent.ShowToParent:
+                child.setProperty(WANTED, True)
+                self._show_child(child)
+            elif event.type() == qt.QEvent.HideToParent:
+                child.setProperty(WANTED, False)
+        return False
 
     text = Property(str, lambda self: self._text, _set_text)
     collapsed = Property(bool, lambda self: self._collapsed, _set_collapsed)

@@ -157,6 +157,16 @@ def drag(slice_name: str, path: list[tuple[float, float, float]]) -> None:
     interactor.LeftButtonReleaseEvent()
 
 
+def press(parent: qt.QWidget, text: str) -> None:
+    """Clicks the button with this text below a widget; one that a user could not click raises."""
+    buttons = [it for it in parent.findChildren(qt.QAbstractButton) if it.text.replace("&", "") == text]
+    if len(buttons) != 1:
+        raise LookupError(f"{len(buttons)} buttons say {text!r}.")
+    if not buttons[0].isEnabled() or buttons[0].isHidden():
+        raise LookupError(f"The button {text!r} is {'hidden' if buttons[0].isHidden() else 'disabled'}.")
+    buttons[0].click()
+
+
 def jump(ras: tuple[float, float, float]) -> None:
     """Moves all slice views to a position."""
     slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *ras, slicer.vtkMRMLSliceNode.CenteredJumpSlice)

@@ -166,6 +166,29 @@ def test_collapsible_button_hides_its_contents(scene):
     section.click()
     assert label.isVisible()
     assert heard == [True, False]
+    label.visible = False
+    section.collapsed = True
+    section.collapsed = False
+    assert not label.isVisible()
+    section.collapsed = True
+    label.visible = True
+    assert not label.isVisible()
+    section.collapsed = False
+    assert label.isVisible()
+
+
+def test_what_is_hidden_before_the_section_is_shown_stays_hidden(scene):
+    import ctk
+    import qt
+
+    section = ctk.ctkCollapsibleButton()
+    layout = qt.QVBoxLayout(section)
+    hidden, shown = qt.QLabel("hidden"), qt.QLabel("shown")
+    layout.addWidget(hidden)
+    layout.addWidget(shown)
+    hidden.visible = False
+    section.show()
+    assert (hidden.isVisible(), shown.isVisible()) == (False, True)
 
 
 def test_path_line_edit_browses_and_remembers(dialogs, tmp_path):

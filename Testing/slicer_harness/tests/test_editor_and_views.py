@@ -174,6 +174,34 @@ def test_a_widget_is_photographed(editor, tmp_path):
     assert len({image.pixel(x, y) for x in range(0, 500, 7) for y in range(0, image.height(), 7)}) > 3
 
 
+def test_a_user_presses_the_buttons_of_the_editor(editor, segmentation):
+    from Testing.slicer_harness.driving import press
+
+    press(editor, "Add")
+    assert segmentation.GetSegmentation().GetNumberOfSegments() == 3
+    added = editor.currentSegmentID()
+    assert added not in ("organ", "other")
+    press(editor, "Erase")
+    assert editor.activeEffect().name == "Erase"
+    press(editor, "Remove")
+    assert segmentation.GetSegmentation().GetSegment(added) is None
+    press(editor, "Undo")
+    assert segmentation.GetSegmentation().GetNumberOfSegments() == 3
+    editor.readOnly = True
+    with pytest.raises(LookupError, match="disabled"):
+        press(editor, "Paint")
+
+
+def test_the_editor_shows_the_effects_that_a_module_asks_for(editor):
+    import qt
+
+    editor.setEffectNameOrder(["Paint", "Erase"])
+    editor.unorderedEffectsVisible = False
+    editor.show()
+    shown = [button.text for button in editor.findChildren(qt.QToolButton) if button.isVisible()]
+    assert sorted(shown) == ["Erase", "None", "Paint"]
+
+
 def test_the_editor_follows_its_node(scene, editor, segmentation):
     heard = []
     editor.currentSegmentIDChanged.connect(heard.append)
