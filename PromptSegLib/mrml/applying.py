@@ -14,7 +14,7 @@ import numpy as np
 import slicer
 import vtk
 
-from PromptSegLib.engine.messages import ClassInfo, SegmentedClass, SliceDrawing
+from PromptSegLib.engine.messages import Box, ClassInfo, SegmentedClass, SliceDrawing
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN
 from PromptSegLib.imaging.volume import through_plane_axis
@@ -42,6 +42,12 @@ from PromptSegLib.mrml.volumes import geometry_from_node, index_to_world
 
 _Logic = slicer.vtkSlicerSegmentEditorLogic
 _EditorNode = slicer.vtkMRMLSegmentEditorNode
+_SegmentationNode = slicer.vtkMRMLSegmentationNode
+_INSIDE_SEGMENTS = (
+    _SegmentationNode.EditAllowedInsideAllSegments,
+    _SegmentationNode.EditAllowedInsideVisibleSegments,
+    _SegmentationNode.EditAllowedInsideSingleSegment,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +72,8 @@ def apply_results(
 ) -> None:
     """Let the user's segments become the results, except on the slices that were drawn.
 
-    Editable area and intensity range of the editor node are respected. Voxels of other segments are left alone; the
-    result gives way to them, or lies over them if the editor node's overwrite mode allows overlap.
+    Editable area and intensity range of the editor node are respected. Voxels of other segments are left alone: the
+    result gives way to them, or lies over them if the editor node allows overlap or limits editing to their inside.
 
     Args:
         segmentation_node: the user's segments.
@@ -94,12 +100,13 @@ def apply_results(
     set_reference_geometry(segmentation_node, volume_node)
 
     with _editor_like(editor_node, segmentation_node, volume_node) as logic, slicer.util.NodeModify(segmentation_node):
-        overlap = editor_node.GetOverwriteMode() == _EditorNode.OverwriteNone
-        targets = {}
+        writers = []
         for result in results:
-            others = [] if overlap else [drawing for key, drawing in drawn.items() if key != result.key]
+            others = [drawing for key, drawing in drawn.items() if key != result.key]
+            if _may_overlap(editor_node):
+                others = []
             target = _target(segmentation_node, volume_node, result, drawn[result.key], others)
-            targets[result.key] = _Writer(logic, editor_node, volume_node, result.key, target)
+            writers.append(_Writer(logic, editor_node, volume_node, result.key, target))
 
         save_state()
         for key, drawing in former.items():
@@ -108,9 +115,9 @@ def apply_results(
             elif infos and key in infos and region_on_volume(segmentation_node, key, volume_node) is None:
                 describe_segment(segmentation_node, key, infos[key])
         # All classes give up voxels before any takes some, so that a voxel can change hands.
-        for writer in targets.values():
+        for writer in writers:
             writer.remove()
-        for writer in targets.values():
+        for writer in writers:
             writer.add(overwrite)
         for key, drawing in drawn.items():
             drawings.remember(key, drawing)
@@ -143,9 +150,7 @@ def _target(
     return _Target(Region(box, found), Region(box, editable))
 
 
-def _drawn_parts(
-    mask: np.ndarray, box: tuple[slice, slice, slice], drawing: SliceDrawing
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _drawn_parts(mask: np.ndarray, box: Box, drawing: SliceDrawing) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The slices of a mask in a box that are drawn on, and what is drawn there."""
     rows, columns = (box[other] for other in range(3) if other != drawing.axis)
     stack = np.moveaxis(mask, drawing.axis, 0)
@@ -189,7 +194,7 @@ class _Writer:
         from_volume = self._from_world @ index_to_world(volume_node)
         box = box_on_grid(target.found.box, from_volume)
         found = region_on_grid(target.found, from_volume, box)
-        former = self._segment_in(box)
+        former = self._labels_in(box, [segment_id])
         changed = (found != former) & region_on_grid(target.editable, from_volume, box)
         self._remove = Region(box, changed & former).cropped()
         self._add = Region(box, changed & found).cropped()
@@ -199,12 +204,12 @@ class _Writer:
         region = self._remove
         if region is None:
             return
-        if self._user_editor.GetMaskMode() == slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment:
+        if self._user_editor.GetMaskMode() == _SegmentationNode.EditAllowedInsideSingleSegment:
             # Here Slicer's erasing would give the voxels to the masking segment. So look after the mask ourselves.
             mask_id = self._user_editor.GetMaskSegmentID()
             inside = self._labels_in(region.box, [mask_id] if mask_id else [])
             region = Region(region.box, region.mask & inside).cropped()
-            self._editor.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
+            self._editor.SetMaskMode(_SegmentationNode.EditAllowedEverywhere)
         # Voxels that others hold are none of this segment's, but with any other mode Slicer moves it to a new layer.
         self._editor.SetOverwriteMode(_EditorNode.OverwriteAllSegments)
         self._modify(region, _Logic.ModificationModeRemove)
@@ -215,7 +220,7 @@ class _Writer:
         region, mode = self._add, self._user_editor.GetOverwriteMode()
         if region is None:
             return
-        if not overwrite and mode != _EditorNode.OverwriteNone:
+        if not overwrite and not _may_overlap(self._user_editor):
             taken = self._labels_in(region.box, self._others(mode == _EditorNode.OverwriteVisibleSegments))
             region = Region(region.box, region.mask & ~taken).cropped()
         self._editor.SetOverwriteMode(mode if overwrite else _EditorNode.OverwriteNone)
@@ -237,13 +242,11 @@ class _Writer:
         return [
             other
             for other in self._node.GetSegmentation().GetSegmentIDs()
-            if other != self._segment_id and (not visible_only or display.GetSegmentVisibility(other))
+            if other != self._segment_id
+            and (not visible_only or (display is not None and display.GetSegmentVisibility(other)))
         ]
 
-    def _segment_in(self, box: tuple[slice, slice, slice]) -> np.ndarray:
-        return self._labels_in(box, [self._segment_id])
-
-    def _labels_in(self, box: tuple[slice, slice, slice], segment_ids: Sequence[str]) -> np.ndarray:
+    def _labels_in(self, box: Box, segment_ids: Sequence[str]) -> np.ndarray:
         """bool of the box's shape: where any of some segments lies, on this class's grid."""
         result = np.zeros(box_shape(box), dtype=bool)
         labels: dict[slicer.vtkOrientedImageData, list[int]] = {}
@@ -256,6 +259,11 @@ class _Writer:
             there = labels_on_grid(layer, to_grid, box)
             result |= there == values[0] if len(values) == 1 else np.isin(there, values)
         return result
+
+
+def _may_overlap(editor_node: slicer.vtkMRMLSegmentEditorNode) -> bool:
+    # Who edits the inside of other segments would get nothing if these had to be given way to.
+    return editor_node.GetOverwriteMode() == _EditorNode.OverwriteNone or editor_node.GetMaskMode() in _INSIDE_SEGMENTS
 
 
 @contextmanager
