@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import slicer
 
 from Testing.slicer_harness import painting, qt
 
+COLORS = ((0.90, 0.62, 0.0), (0.34, 0.71, 0.91), (0.0, 0.62, 0.45), (0.80, 0.47, 0.65))
+"""Of new segments: Slicer chooses them by chance, pictures in tests should be alike."""
 MOUSE_STEP = 5
 """Pixels between two events of a moving mouse."""
 
@@ -105,8 +107,8 @@ def add_segmentation(volume: Any, *names: str) -> Any:
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Segmentation")
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    for name in names:
-        node.GetSegmentation().AddEmptySegment(name, name)
+    for name, color in zip(names, cycle(COLORS), strict=False):
+        node.GetSegmentation().AddEmptySegment(name, name, color)
     return node
 
 

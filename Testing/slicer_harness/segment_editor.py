@@ -6,6 +6,7 @@ from typing import Any
 
 import slicer
 from PySide6.QtCore import Property, Signal
+from shiboken6 import isValid
 
 from Testing.slicer_harness import qt
 from Testing.slicer_harness.mrml_widgets import qMRMLNodeComboBox, qMRMLWidget
@@ -150,7 +151,8 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self.updateWidgetFromMRML()
 
     def _follow_node(self, caller: Any, event: str) -> None:
-        self.updateWidgetFromMRML()
+        if isValid(self):
+            self.updateWidgetFromMRML()
 
     def segmentationNode(self) -> Any:
         return self._node.GetSegmentationNode() if self._node is not None else None

@@ -6,6 +6,7 @@ from typing import Any
 
 import slicer
 from PySide6.QtCore import Property, Signal
+from shiboken6 import isValid
 
 from Testing.slicer_harness import painting, qt
 
@@ -141,7 +142,9 @@ class Brush:
         return lambda interactor, event: self._follow(view, interactor.GetEventPosition(), event)
 
     def _follow(self, view: Any, position: tuple[int, int], event: str) -> None:
-        if event == "LeftButtonPressEvent":
+        if not isValid(self._editor):
+            self.stop()
+        elif event == "LeftButtonPressEvent":
             self._stroke = [position]
         elif self._stroke and event == "MouseMoveEvent":
             self._stroke.append(position)
