@@ -156,7 +156,6 @@ def why_not(situation: Situation) -> Mapping[str, str]:
     return {
         "train": "" if situation.busy else packages or scan or drawing or _why_not_train(situation),
         "finish": "" if training else _("Nothing is being trained."),
-        "scan": busy,
         "preview": "" if training else preview,
         "apply": busy or preview,
         "discard": busy or preview,

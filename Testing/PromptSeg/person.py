@@ -1,4 +1,4 @@
-"""A person at the panel: chooses, paints, presses buttons, waits. Import it inside tests, after a fixture started Slicer."""
+"""A person at the panel: chooses, paints, presses buttons, waits. To be imported once a fixture has started Slicer."""
 
 from __future__ import annotations
 
@@ -108,13 +108,6 @@ def dice(found: np.ndarray, truth: np.ndarray) -> float:
 def preview_nodes() -> list[Any]:
     """The hidden segmentations in the scene."""
     return [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if node.GetHideFromEditors()]
-
-
-def use_private_library(folder: Path) -> None:
-    """Keep the tokens of a test out of other tests' library."""
-    from PromptSegPanel.tokens import FOLDER_SETTING
-
-    slicer.app.userSettings().setValue(FOLDER_SETTING, str(folder))
 
 
 def texts(listing: qt.QListWidget) -> list[str]:

@@ -1,0 +1,303 @@
+"""What the controller asks of the engine, and what it makes of the answers. The engine is played by the test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from PromptSegLib.engine.job import Job
+from PromptSegLib.engine.messages import Preview, Progress, SegmentedClass, Suggestion, TuneResult
+from Testing.support import random_token, tiny_backbone
+
+
+@lru_cache
+def token_data(seed: int = 0) -> bytes:
+    return random_token(tiny_backbone(), "Liver", seed=seed).to_bytes()
+
+
+class PlayedClient:
+    """Takes jobs as `PromptSegLib.engine.client.Client` does; the test answers them."""
+
+    def __init__(self) -> None:
+        self.notice: Any = None
+        self.jobs: list[Job] = []
+        self.tokens: dict[str, bytes] = {}
+        self.log: list[str] = []
+        self.worker_pid = 0
+        self.closed = False
+
+    def submit(self, method: str, **arguments: Any) -> Job:
+        self.jobs.append(Job(method, arguments))
+        return self.jobs[-1]
+
+    def cancel(self, job: Job) -> None:
+        job.finish(TuneResult({}, True) if job.method == "tune" else None, cancelled=True)
+
+    def set_focus(self, axis: int, index: int) -> None:
+        return None
+
+    def poll(self) -> None:
+        return None
+
+    def close(self) -> None:
+        self.closed = True
+
+    def take(self) -> list[str]:
+        """The methods asked for since the last call."""
+        methods, self._taken = [job.method for job in self.jobs[getattr(self, "_taken", 0) :]], len(self.jobs)
+        return methods
+
+    def latest(self, method: str) -> Job:
+        return next(job for job in reversed(self.jobs) if job.method == method)
+
+
+@pytest.fixture
+def client() -> PlayedClient:
+    return PlayedClient()
+
+
+@pytest.fixture
+def controller(panel_package: None, client: PlayedClient, tmp_path: Path) -> Iterator[Any]:
+    from PromptSegPanel.controller import Controller
+    from PromptSegPanel.engine import Engine
+    from PromptSegPanel.library import TokenLibrary
+
+    engine = Engine(lambda options: client, lambda sentence: controller.say(sentence))
+    controller = Controller(engine, TokenLibrary(tmp_path / "library"), lambda: None, lambda: None)
+    yield controller
+    controller.close()
+
+
+@pytest.fixture
+def drawn(controller: Any) -> Any:
+    """A scan of 6 slices with "liver" and "spleen" on it, the first drawn on slices 1, 3 and 5."""
+    from Testing.slicer_harness.driving import add_scan, add_segmentation, paint
+
+    rng = np.random.default_rng(0)
+    scan = add_scan(rng.integers(0, 100, (6, 16, 16)).astype(np.int16), (5.0, 2.0, 2.0), "CT")
+    segmentation = add_segmentation(scan, "liver", "spleen")
+    for index in (1, 3, 5):
+        paint(segmentation, "liver", 0, index, square())
+    controller.set_scan(scan, segmentation)
+    return controller
+
+
+def square(shift: int = 0) -> np.ndarray:
+    mask = np.zeros((16, 16), bool)
+    mask[4:10, 4 + shift : 10 + shift] = True
+    return mask
+
+
+def found(key: str = "liver") -> SegmentedClass:
+    return SegmentedClass(key, (slice(1, 6), slice(4, 10), slice(4, 10)), np.ones((5, 6, 6), bool), 0.9, 3.6)
+
+
+def trained(controller: Any, client: PlayedClient) -> None:
+    controller.train()
+    client.latest("tune").finish(TuneResult({"liver": token_data()}))
+    client.latest("segment").finish((found(),))
+
+
+def test_train_sends_scan_and_drawing_then_tunes_then_segments(drawn: Any, client: PlayedClient) -> None:
+    drawn.train()
+    assert client.take() == ["set_image", "annotate", "tune"]
+    assert sorted(client.latest("annotate").arguments["drawing"].planes) == [1, 3, 5]
+    assert client.latest("tune").arguments["keys"] == ["liver"]
+    client.latest("tune").finish(TuneResult({"liver": token_data()}))
+    assert client.take() == ["segment"]
+    client.latest("segment").finish((found(),))
+    assert drawn.situation.has_preview and not drawn.situation.busy
+    assert drawn.situation.structures[0].confidence == 0.9
+
+
+def test_the_same_is_not_sent_twice(drawn: Any, client: PlayedClient) -> None:
+    trained(drawn, client)
+    client.take()
+    drawn.choose("liver", True)
+    drawn.train()
+    assert client.take() == ["tune"]
+
+
+def test_a_corrected_slice_is_sent_again(drawn: Any, client: PlayedClient) -> None:
+    from Testing.slicer_harness.driving import paint
+
+    trained(drawn, client)
+    client.take()
+    paint(drawn.case.segmentation_node, "liver", 0, 2, square())
+    drawn.refresh()
+    assert drawn.situation.structures[0].chosen
+    drawn.train()
+    assert client.take() == ["annotate", "tune"]
+
+
+def test_a_changed_scan_is_sent_again_with_its_drawings(drawn: Any, client: PlayedClient) -> None:
+    trained(drawn, client)
+    client.take()
+    volume_node = drawn.case.volume_node
+    volume_node.GetImageData().GetPointData().GetScalars().Modified()
+    volume_node.GetImageData().Modified()
+    drawn.choose("liver", True)
+    drawn.train()
+    assert client.take() == ["set_image", "annotate", "tune"]
+
+
+def test_keeps_the_token_in_the_scene_and_in_the_library(drawn: Any, client: PlayedClient) -> None:
+    trained(drawn, client)
+    assert drawn.case.tokens() == {"liver": token_data()}
+    assert [entry.path.name for entry in drawn.library.entries()] == ["liver.promptseg"]
+
+
+def test_training_again_replaces_only_the_own_file(drawn: Any, client: PlayedClient) -> None:
+    drawn.library.keep(token_data(7), "liver", None)
+    trained(drawn, client)
+    drawn.choose("liver", True)
+    drawn.train()
+    client.latest("tune").finish(TuneResult({"liver": token_data(1)}))
+    names = {entry.path.name: entry.path.read_bytes() for entry in drawn.library.entries()}
+    assert names == {"liver.promptseg": token_data(7), "liver 2.promptseg": token_data(1)}
+
+
+def test_previews_show_while_training(drawn: Any, client: PlayedClient) -> None:
+    drawn.train()
+    job = client.latest("tune")
+    job.on_progress[0](Progress("training", 0.5, 12.0, "liver", 10, 0.2, 0.8))
+    assert drawn.situation.seconds_left == 12.0 and 0 < drawn.situation.fraction < 0.5
+    assert drawn.curves["liver"] == [(0.5, 0.8)]
+    job.on_preview[0](Preview("liver", 0, {2: square()}))
+    assert drawn.case.preview.mask("liver").mask.sum() == square().sum()
+
+
+def test_a_failure_is_said_once_and_ends_the_work(drawn: Any, client: PlayedClient) -> None:
+    drawn.train()
+    client.latest("annotate").fail("the drawing does not fit the scan: draw on the scan itself")
+    assert drawn.situation.message == "The drawing does not fit the scan: draw on the scan itself."
+    assert not drawn.situation.busy and client.latest("tune").state == "cancelled"
+    client.take()
+    drawn.train()
+    assert client.take() == ["annotate", "tune"], "what failed is sent again"
+
+
+def test_cancel_brings_the_earlier_preview_back(drawn: Any, client: PlayedClient) -> None:
+    trained(drawn, client)
+    before = drawn.case.tokens()
+    client.take()
+    drawn.choose("liver", True)
+    drawn.train()
+    job = client.latest("tune")
+    job.on_preview[0](Preview("liver", 0, {0: square(3)}))
+    drawn.cancel()
+    assert job.state == "cancelled" and not drawn.situation.busy
+    assert drawn.case.preview.mask("liver").mask.sum() == found().mask.sum()
+    assert drawn.case.tokens() == before
+    assert client.take() == ["tune"], "nothing is segmented after a cancel"
+
+
+def test_what_comes_after_a_cancel_is_not_heard(drawn: Any, client: PlayedClient) -> None:
+    drawn.train()
+    job = client.latest("tune")
+    drawn.cancel()
+    job.on_preview[0](Preview("liver", 0, {0: square(3)}))
+    job.finish(TuneResult({"liver": token_data()}))
+    assert drawn.case.tokens() == {} and drawn.case.preview.mask("liver") is None
+    assert not drawn.situation.busy
+
+
+def test_stop_early_uses_what_was_learned(drawn: Any, client: PlayedClient) -> None:
+    drawn.train()
+    client.tokens["liver"] = token_data()
+    drawn.use_what_is_learned()
+    assert drawn.case.tokens() == {"liver": token_data()}
+    client.latest("segment").finish((found(),))
+    assert drawn.situation.has_preview
+
+
+def test_stop_early_before_anything_was_learned_says_so(drawn: Any, client: PlayedClient) -> None:
+    drawn.train()
+    drawn.use_what_is_learned()
+    assert "Train again" in drawn.situation.message and not drawn.situation.busy
+
+
+def test_a_dead_worker_leaves_the_token_it_had_saved(drawn: Any, client: PlayedClient) -> None:
+    drawn.train()
+    client.tokens["liver"] = token_data()
+    client.latest("tune").fail("The engine stopped unexpectedly.")
+    assert drawn.case.tokens() == {"liver": token_data()}
+    assert drawn.situation.message == "The engine stopped unexpectedly."
+
+
+def test_a_deleted_node_ends_the_work(drawn: Any, client: PlayedClient, scene: Any) -> None:
+    drawn.train()
+    scene.RemoveNode(drawn.case.volume_node)
+    assert client.latest("tune").state == "cancelled"
+    assert drawn.case is None and not drawn.situation.busy and not drawn.situation.has_scan
+    assert "was deleted" in drawn.situation.message
+
+
+def test_another_scan_makes_the_engine_forget_the_classes(drawn: Any, client: PlayedClient) -> None:
+    trained(drawn, client)
+    client.take()
+    drawn.set_scan(None, None)
+    assert client.take() == ["forget"] and client.latest("forget").arguments == {"key": "liver"}
+
+
+def test_a_segment_deleted_while_it_was_trained_is_left_out(drawn: Any, client: PlayedClient) -> None:
+    from Testing.slicer_harness.driving import paint
+
+    paint(drawn.case.segmentation_node, "spleen", 0, 1, square(6))
+    drawn.refresh()
+    drawn.train()
+    assert client.latest("tune").arguments["keys"] == ["liver", "spleen"]
+    drawn.case.segmentation_node.GetSegmentation().RemoveSegment("spleen")
+    client.latest("tune").finish(TuneResult({"liver": token_data(), "spleen": token_data(1)}))
+    assert client.latest("segment").arguments["keys"] == ["liver"]
+
+
+def test_says_when_nothing_was_found(drawn: Any, client: PlayedClient) -> None:
+    drawn.train()
+    client.latest("tune").finish(TuneResult({"liver": token_data()}))
+    nothing = SegmentedClass("liver", (slice(0, 0),) * 3, np.zeros((0, 0, 0), bool))
+    client.latest("segment").finish((nothing,))
+    assert "Nothing was found of liver" in drawn.situation.message and not drawn.situation.has_preview
+
+
+def test_suggests_for_the_least_certain_structure_and_shows_the_slice(drawn: Any, client: PlayedClient) -> None:
+    from PromptSegPanel import views
+
+    from Testing.slicer_harness.driving import show_in_slice_views
+
+    show_in_slice_views(drawn.case.volume_node)
+    trained(drawn, client)
+    drawn.suggest()
+    assert client.latest("suggest_slice").arguments == {"key": "liver"}
+    client.latest("suggest_slice").finish(Suggestion("liver", 0, 2, "far from what is drawn"))
+    assert views.shown_slice(drawn.case.volume_node, 0) == 2
+    assert drawn.situation.message == "Draw liver on the slice that is shown now: far from what is drawn."
+
+
+def test_a_token_finds_its_structure_in_a_new_segment(drawn: Any, client: PlayedClient) -> None:
+    from PromptSegLib.engine.messages import ClassInfo
+
+    drawn.find(token_data(), ClassInfo("Kidney", (10, 20, 30)))
+    assert client.take() == ["set_image", "put_token", "segment"]
+    key = client.latest("segment").arguments["keys"][0]
+    assert drawn.case.info(key).name == "Kidney" and drawn.case.info(key).color == (10, 20, 30)
+    assert drawn.case.tokens() == {key: token_data()}
+
+
+def test_scribbles_are_sent_as_such(drawn: Any, client: PlayedClient) -> None:
+    from dataclasses import replace
+
+    from Testing.slicer_harness.driving import paint
+
+    paint(drawn.case.segmentation_node, "spleen", 0, 1, square(6) & ~square())
+    drawn.training = replace(drawn.training, scribbles=True)
+    drawn.choose("spleen", False)
+    drawn.train()
+    plane = client.latest("annotate").arguments["drawing"].planes[1]
+    assert set(np.unique(plane)) == {0, 1, 255}
+    assert (plane == 0).sum() == (square(6) & ~square()).sum()
