@@ -19,7 +19,8 @@ def slicer_app() -> Any:
 
 @pytest.fixture
 def scene(slicer_app: Any) -> Iterator[Any]:
-    """`slicer.mrmlScene`, empty; any problem in the background fails the test at its end."""
+    """`slicer.mrmlScene`, empty, and no settings; any problem in the background fails the test at its end."""
+    import qt
     import slicer
 
     from Testing.slicer_harness.driving import process_events
@@ -27,6 +28,7 @@ def scene(slicer_app: Any) -> Iterator[Any]:
 
     with PROBLEMS.watch():
         slicer.mrmlScene.Clear()
+        qt.QSettings().clear()
         process_events()
         yield slicer.mrmlScene
         slicer.mrmlScene.Clear()

@@ -47,29 +47,33 @@ def write_slice(logic: Any, segment_id: str, axis: int, index: int, mask: np.nda
     write(logic, segment_id, np.expand_dims(mask, axis).astype(bool), (box[0], box[1], box[2]), erase)
 
 
-def brush(logic: Any, slice_node: Any, stroke: list[tuple[float, float]], radius_mm: float) -> Any:
-    """(mask, box) of a stroke of view positions (x, y): disks in the plane of the view, one slice thick."""
+def brush(
+    logic: Any, slice_node: Any, stroke: list[tuple[float, float]], radius_mm: float
+) -> tuple[np.ndarray, tuple[slice, slice, slice]] | None:
+    """(mask, box) of a stroke of view positions (x, y): disks in the plane of the view, one voxel thick.
+
+    None where the stroke lies outside the grid.
+    """
     labelmap = logic.GetReferenceGeometryImage()
-    shape = labelmap.GetDimensions()[::-1]
     ras_to_ijk = _world_to_image(logic, labelmap)
-    corners = []
-    centers = []
-    axes = np.array([[slice_node.GetSliceToRAS().GetElement(row, column) for column in (0, 1)] for row in range(3)])
-    for x, y in stroke:
-        ras = np.array(slice_node.GetXYToRAS().MultiplyPoint((x, y, 0, 1))[:3])
-        centers.append(ras)
-        corners.extend(ras + radius_mm * axes @ step for step in ((1, 1), (1, -1), (-1, 1), (-1, -1)))
-    ijk = np.array([(ras_to_ijk @ np.append(corner, 1))[:3] for corner in corners])
-    low = np.clip(np.floor(ijk.min(axis=0) + 0.5).astype(int), 0, np.array(shape[::-1]) - 1)
-    high = np.clip(np.floor(ijk.max(axis=0) + 0.5).astype(int), 0, np.array(shape[::-1]) - 1)
-    box = tuple(slice(int(a), int(b) + 1) for a, b in zip(low[::-1], high[::-1], strict=True))
-    k, j, i = np.meshgrid(*(np.arange(it.start, it.stop) for it in box), indexing="ij")
-    voxels = np.stack([i, j, k, np.ones_like(i)], axis=-1) @ np.linalg.inv(ras_to_ijk).T
+    in_view = np.array([(x, y, 0.0, 1.0) for x, y in stroke])
+    centers = (in_view @ slicer.util.arrayFromVTKMatrix(slice_node.GetXYToRAS()).T)[:, :3]
+    axes = slicer.util.arrayFromVTKMatrix(slice_node.GetSliceToRAS())[:3, :2]
+    reach = radius_mm * np.array([(1, 1), (1, -1), (-1, 1), (-1, -1)]) @ axes.T
+    corners = (centers[:, None] + reach).reshape(-1, 3)
+    nearest = np.rint(corners @ ras_to_ijk[:3, :3].T + ras_to_ijk[:3, 3]).astype(int)
+    low = np.maximum(nearest.min(axis=0), 0)
+    high = np.minimum(nearest.max(axis=0) + 1, labelmap.GetDimensions())
+    if (low >= high).any():
+        return None
+    box = tuple(slice(int(start), int(stop)) for start, stop in zip(low[::-1], high[::-1], strict=True))
+    k, j, i = np.mgrid[box]
+    ijk_to_ras = np.linalg.inv(ras_to_ijk)
+    voxels = np.stack([i, j, k], axis=-1) @ ijk_to_ras[:3, :3].T + ijk_to_ras[:3, 3]
     mask = np.zeros(i.shape, bool)
     for center in centers:
-        in_plane = (voxels[..., :3] - center) @ axes
-        mask |= (in_plane**2).sum(axis=-1) <= radius_mm**2
-    return mask, box
+        mask |= (((voxels - center) @ axes) ** 2).sum(axis=-1) <= radius_mm**2
+    return mask, (box[0], box[1], box[2])
 
 
 def _world_to_image(logic: Any, image: Any) -> np.ndarray:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from Testing.slicer_harness.dialogs import DIALOGS
 
@@ -46,7 +48,7 @@ class Problems:
         """Collects while it is open and raises at its end if anything was found."""
         self.take()
         DIALOGS.reset()
-        with _python_hook(self), _qt_messages(self), _vtk_messages(self):
+        with _python_hooks(self), _qt_messages(self), _vtk_messages(self):
             yield
         for answer in DIALOGS.unused():
             self.add("dialog", f"the answer {answer!r} was queued, but no dialog asked for it")
@@ -59,17 +61,21 @@ PROBLEMS = Problems()
 
 
 @contextmanager
-def _python_hook(problems: Problems) -> Iterator[None]:
-    """Qt's slots and VTK's observers print their exceptions and go on; both do it through this hook."""
+def _python_hooks(problems: Problems) -> Iterator[None]:
+    """Qt's slots, VTK's observers and threads print their exceptions and go on; they do it through these hooks."""
 
-    def collect(kind: type[BaseException], error: BaseException, trace: object) -> None:
-        problems.add("exception", "".join(traceback.format_exception(kind, error, trace)))  # type: ignore[arg-type]
+    def collect(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        problems.add("exception", "".join(traceback.format_exception(kind, error, trace)))
 
-    before, sys.excepthook = sys.excepthook, collect
+    def collect_from_thread(failure: threading.ExceptHookArgs) -> None:
+        collect(failure.exc_type, failure.exc_value, failure.exc_traceback)
+
+    before = sys.excepthook, threading.excepthook
+    sys.excepthook, threading.excepthook = collect, collect_from_thread
     try:
         yield
     finally:
-        sys.excepthook = before
+        sys.excepthook, threading.excepthook = before
 
 
 @contextmanager

@@ -156,5 +156,6 @@ class Brush:
         effect = self._editor.activeEffect()
         diameter = effect.doubleParameter("BrushAbsoluteDiameter") or BRUSH_DIAMETER_MM
         self._logic.UpdateReferenceGeometryImage()
-        mask, box = painting.brush(self._logic, view.mrmlSliceNode(), stroke, diameter / 2)
-        painting.write(self._logic, self._editor.currentSegmentID(), mask, box, erase=effect.name == "Erase")
+        painted = painting.brush(self._logic, view.mrmlSliceNode(), stroke, diameter / 2)
+        if painted is not None:
+            painting.write(self._logic, self._editor.currentSegmentID(), *painted, erase=effect.name == "Erase")

@@ -50,7 +50,7 @@ def test_a_dialog_without_an_answer_is_refused(scene):
         slicer.util.errorDisplay("No memory")
 
 
-def test_settings_are_private(slicer_app):
+def test_settings_are_private(slicer_app, scene):
     import qt
     import slicer
 
@@ -60,7 +60,12 @@ def test_settings_are_private(slicer_app):
     assert qt.QSettings().value("PromptSeg/library") == "/data"
     assert slicer.util.settingsValue("PromptSeg/library", "") == "/data"
     assert settings.fileName().startswith(slicer.app.temporaryPath)
-    settings.clear()
+
+
+def test_settings_end_with_their_test(scene):
+    import qt
+
+    assert qt.QSettings().allKeys() == []
 
 
 def test_a_process_talks_and_its_end_is_heard(scene):

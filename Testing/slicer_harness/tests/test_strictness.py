@@ -31,8 +31,13 @@ def test_timer(scene):
     qt.QTimer.singleShot(0, lambda: (fired.append(1), 1 / 0))
     process_events(until=lambda: fired)
 
+def test_thread(scene):
+    import threading
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+
 def test_observer(scene):
-    import slicer
     scene.AddObserver(scene.NodeAddedEvent, lambda caller, event: 1 / 0)
     try:
         scene.AddNewNodeByClass("vtkMRMLTextNode")
@@ -81,6 +86,7 @@ def test_expected_problem(problems):
 """
 
 
+@pytest.mark.slow
 def test_problems_in_the_background_fail_the_test(tmp_path):
     (tmp_path / "test_bad.py").write_text(BAD_TESTS, encoding="utf-8")
     (tmp_path / "test_good.py").write_text(GOOD_TESTS, encoding="utf-8")
