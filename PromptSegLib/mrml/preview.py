@@ -155,13 +155,10 @@ class PreviewNode:
 
     def _changed(self, segment_id: str, image: slicer.vtkOrientedImageData) -> None:
         """Tell the views."""
-        # The segment goes first: a segmentation watches the voxels of a new segment only after its first change, and
-        # surfaces must be dropped with the voxels. Views draw anew when they hear of the segment.
-        segment = self.node.GetSegmentation().GetSegment(segment_id)
-        segment.Modified()
         image.GetPointData().GetScalars().Modified()
         image.Modified()
-        segment.Modified()
+        # Of voxels alone views do not hear, and the segmentation itself does only after the first change of a segment.
+        self.node.GetSegmentation().GetSegment(segment_id).Modified()
 
     def _show_surfaces(self) -> None:
         if self._show_3d:
@@ -180,6 +177,9 @@ class PreviewNode:
             require_volume(self._volume_node).GetIJKToRASMatrix(matrix)
             image.SetImageToWorldMatrix(matrix)
             image.SetExtent(0, -1, 0, -1, 0, -1)
+            image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+            # A new segment is given a surface as others have one, which would stay that of no voxels.
+            self.node.RemoveClosedSurfaceRepresentation()
             segment = slicer.vtkSegment()
             segment.SetLabelValue(1)
             segment.AddRepresentation(BINARY_LABELMAP, image)

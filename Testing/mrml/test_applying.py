@@ -95,7 +95,11 @@ def test_other_segments_keep_every_voxel(scan: Scan) -> None:
     before, drawn = scan.checksum("bone"), scan.voxels("organ")
     found = ellipsoid(radius=0.4)
     scan.apply(result("organ", found))
+    scan.apply(result("organ", ellipsoid(radius=0.2)))
+    scan.apply(result("organ", found))
     assert scan.checksum("bone") == before
+    # A layer more would cost memory of the size of the scan.
+    assert scan.segmentation.GetSegmentation().GetNumberOfLayers() == 1
     assert not (scan.voxels("organ") & scan.voxels("bone")).any()
     expected = found & ~scan.voxels("bone")
     expected[[4, 6, 8]] = drawn[[4, 6, 8]]
@@ -258,6 +262,22 @@ def test_a_fresh_segment_is_described_and_a_drawn_one_keeps_its_name(scan: Scan)
     scan.apply(result("organ", found), result("bone", found), infos={"organ": info, "bone": info})
     assert class_info(scan.segmentation, "bone") == info
     assert class_info(scan.segmentation, "organ").name == "organ"
+
+
+def test_an_empty_segmentation_takes_the_grid_of_the_scan(scan: Scan) -> None:
+    coarser = add_volume(np.zeros((6, 10, 12), np.int16), np.diag([3.0, 4.0, 6.0, 1.0]))
+    segmentation = add_segmentation(coarser)
+    segment_id = add_segment(segmentation, scan.volume, ClassInfo("Liver"))
+    drawings, found = Drawings(segmentation, scan.volume), ellipsoid()
+    apply_results(
+        segmentation,
+        scan.volume,
+        scan.editor.node,
+        [result(segment_id, found)],
+        drawings,
+        scan.editor.logic.SaveStateForUndo,
+    )
+    assert (voxels_of(segmentation, segment_id) == found).all()
 
 
 def test_a_segment_that_nobody_drew_on_has_no_drawing_afterwards(scan: Scan) -> None:

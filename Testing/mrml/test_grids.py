@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from PromptSegLib.mrml.applying import apply_results
 from PromptSegLib.mrml.drawings import Drawings
-from PromptSegLib.mrml.grids import Region
+from PromptSegLib.mrml.grids import Region, box_on_grid
 from PromptSegLib.mrml.nodes import matrix_from_array
 from PromptSegLib.mrml.segments import region_on_volume
 from Testing.mrml.builders import Editor, add_transform, add_volume
@@ -62,6 +62,13 @@ def test_the_same_voxels_stored_along_other_axes_are_read_and_written_exactly(
 
     region = region_on_volume(segmentation, "organ", volume)
     assert np.array_equal(mask, np.zeros(SHAPE, bool) if region is None else region.within(WHOLE))
+
+
+@given(noise=st.lists(st.floats(-1e-6, 1e-6), min_size=12, max_size=12))
+def test_rounding_errors_do_not_enlarge_a_box(noise: list[float]) -> None:
+    to_grid = np.eye(4)
+    to_grid[:3] += np.reshape(noise, (3, 4))
+    assert box_on_grid(WHOLE, to_grid) == WHOLE
 
 
 @quiet

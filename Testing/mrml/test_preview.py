@@ -120,8 +120,8 @@ def test_it_is_neither_listed_nor_saved_and_the_user_s_segments_stay(desk: Desk,
     assert len(list(slicer.util.getNodesByClass("vtkMRMLSegmentationDisplayNode"))) == 1
 
 
-def surface(desk: Desk) -> int:
-    polygons = desk.preview.node.GetClosedSurfaceInternalRepresentation("organ")
+def surface(desk: Desk, segment_id: str = "organ") -> int:
+    polygons = desk.preview.node.GetClosedSurfaceInternalRepresentation(segment_id)
     return 0 if polygons is None else polygons.GetNumberOfPoints()
 
 
@@ -137,8 +137,14 @@ def test_surfaces_are_made_only_when_asked_for(desk: Desk) -> None:
     assert surface(desk) == 0
     desk.preview.show([result("organ", ellipsoid(radius=0.15))])
     assert surface(desk) > 0
+    desk.preview.show([result("bone", ellipsoid(radius=0.2))])
+    assert surface(desk, "bone") > 0 and surface(desk) > 0
+    desk.preview.clear()
+    desk.preview.update(Preview("organ", 0, {5: np.zeros(SHAPE[1:], bool)}))
+    desk.preview.show([result("bone", ellipsoid(radius=0.2))])
+    assert surface(desk, "bone") > 0 and surface(desk) == 0
     desk.preview.show_3d = False
-    assert surface(desk) == 0
+    assert surface(desk, "bone") == 0
 
 
 def test_looks_can_be_changed(desk: Desk) -> None:
