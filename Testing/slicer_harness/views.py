@@ -178,9 +178,6 @@ class qMRMLSliceControllerWidget(qt.QObject):
     def setSliceOffsetValue(self, offset_mm: float) -> None:
         self._logic.SetSliceOffset(offset_mm)
 
-    def sliceOffsetSlider(self) -> Any:
-        raise NotImplementedError("The harness has no slider above its slice views.")
-
 
 class qMRMLSliceWidget(qMRMLWidget):
     def __init__(self, name: str, orientation: str) -> None:
