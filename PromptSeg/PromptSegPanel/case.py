@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 import slicer
 import vtk
-from PromptSegPanel.choice import Choice
-from PromptSegPanel.guidance import Structure
-from PromptSegPanel.library import Kept, TokenLibrary
-from PromptSegPanel.scribbles import as_scribbles
 
-from PromptSegLib.engine.messages import ClassInfo, SegmentedClass, SliceDrawing
+from PromptSegLib.engine.messages import ClassInfo, Preview, SegmentedClass, SliceDrawing
 from PromptSegLib.mrml.applying import apply_results
 from PromptSegLib.mrml.drawings import Drawings
 from PromptSegLib.mrml.preview import PreviewNode
 from PromptSegLib.mrml.segments import add_segment, class_info, layer_of
 from PromptSegLib.mrml.tokens import store_token, stored_tokens
 from PromptSegLib.mrml.watching import SceneWatch
+from PromptSegPanel.choice import Choice
+from PromptSegPanel.guidance import Structure
+from PromptSegPanel.library import Kept, TokenLibrary
+from PromptSegPanel.scribbles import as_scribbles
 
 _TOKEN_FILE_TAG = "PromptSeg.TokenFile"
 _SEGMENTATION_EVENTS = (
@@ -116,6 +116,11 @@ class Case:
         keys = (key, *self.keys) if scribbles else (key,)
         return " ".join(self.drawings.revision(k) for k in keys)
 
+    def show_preview(self, preview: Preview) -> None:
+        """Show what is found so far of a segment; one that was deleted meanwhile is not missed."""
+        if preview.key in self.keys:
+            self.preview.update(preview)
+
     def show_results(self, results: Iterable[SegmentedClass]) -> None:
         """Show what was found, beside what is in the preview of other segments."""
         for result in results:
@@ -133,16 +138,26 @@ class Case:
         self.results = {}
         self.preview.clear()
 
-    def apply(self, editor_node: slicer.vtkMRMLSegmentEditorNode, save_state: Callable[[], None]) -> None:
+    def apply(
+        self, editor_node: slicer.vtkMRMLSegmentEditorNode, save_state: Callable[[], None], scribbles: bool = False
+    ) -> None:
         """Make the results the content of their segments, in one undo step.
 
         Args:
             editor_node: whose masking is respected.
             save_state: makes the undo step.
+            scribbles: results may fill the drawn slices, beside the strokes.
         """
         results = {key: result for key, result in self.results.items() if key in self.keys}
+        drawings = {key: self.drawing(key, scribbles) for key in results}
         apply_results(
-            self.segmentation_node, self.volume_node, editor_node, list(results.values()), self.drawings, save_state
+            self.segmentation_node,
+            self.volume_node,
+            editor_node,
+            list(results.values()),
+            self.drawings,
+            save_state,
+            drawn={key: drawing for key, drawing in drawings.items() if drawing is not None},
         )
         self.discard()
         self._applied = _Applied(results, self._content())

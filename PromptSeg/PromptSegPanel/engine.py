@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import slicer
+
+from PromptSegLib.engine.messages import Progress
 from PromptSegPanel.guidance import Activity
 from PromptSegPanel.sending import Sender
 from PromptSegPanel.work import Work
-
-from PromptSegLib.engine.messages import Progress
 
 if TYPE_CHECKING:
     from PromptSegLib.engine.client import Client
@@ -60,12 +61,13 @@ class Engine:
     ) -> tuple[Work, Sender]:
         """Begin a work in place of the one before."""
         self.end_work()
-        if self._client is None or self._sender is None:
-            self._client = self._make_client(self._options)
-            self._client.notice = self._notice
-            self._sender = Sender(self._client)
-        self.work = Work(self._client, activity, keys, on_progress, on_failed)
-        return self.work, self._sender
+        client, sender = self._start()
+        self.work = Work(client, activity, keys, on_progress, on_failed)
+        return self.work, sender
+
+    def prepare(self, volume_node: slicer.vtkMRMLScalarVolumeNode) -> None:
+        """Start the worker and hand it the scan, so that it need not be waited for later."""
+        self._start()[1].send_scan(volume_node)
 
     def end_work(self) -> None:
         """Cancel what is left of the work, if there is one."""
@@ -97,6 +99,13 @@ class Engine:
         """The latest tokens of these classes, also those of a training that came to a bad end."""
         tokens = self._client.tokens if self._client is not None else {}
         return {key: tokens[key] for key in keys if key in tokens}
+
+    def _start(self) -> tuple[Client, Sender]:
+        if self._client is None or self._sender is None:
+            self._client = self._make_client(self._options)
+            self._client.notice = self._notice
+            self._sender = Sender(self._client)
+        return self._client, self._sender
 
     @property
     def log(self) -> tuple[str, ...]:

@@ -43,11 +43,13 @@ class Structure:
 class Situation:
     """All that decides what can be done now.
 
+    has_scan: a scan and its segmentation are chosen; lacks_segmentation: only the scan is;
     message: a sentence that the user has not acted on yet, such as an error; fraction: of the work that is done.
     """
 
     missing_packages: tuple[str, ...] = ()
     has_scan: bool = False
+    lacks_segmentation: bool = False
     scans_loaded: bool = False
     structures: tuple[Structure, ...] = ()
     activity: Activity = Activity.NOTHING
@@ -77,6 +79,8 @@ def status(situation: Situation) -> str:
     if situation.message:
         return situation.message
     if not situation.has_scan:
+        if situation.lacks_segmentation:
+            return _("Choose a segmentation, or create a new one.")
         if situation.scans_loaded:
             return _("Choose the scan.")
         return _("Load a scan into Slicer, then choose it here.")

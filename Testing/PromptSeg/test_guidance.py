@@ -27,6 +27,7 @@ def structure(drawn: int = 0, **changes: Any) -> Any:
         ({"missing_packages": ("torch",), "has_scan": False}, "Install"),
         ({"has_scan": False, "scans_loaded": False}, "Load a scan"),
         ({"has_scan": False}, "Choose the scan"),
+        ({"has_scan": False, "lacks_segmentation": True}, "Choose a segmentation"),
         ({}, "Press Add"),
     ],
 )
