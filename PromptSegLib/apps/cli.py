@@ -325,6 +325,15 @@ def pretrain(
     active: Annotated[int, typer.Option(min=1, help="Base classes active in a step.")] = 2,
     per_class: Annotated[int, typer.Option(min=1, help="Labelled samples of each.")] = 2,
     pairs: Annotated[int, typer.Option(min=0, help="Pairs of unlabelled views in a step; 0: labels alone.")] = 2,
+    mode: Annotated[
+        str, typer.Option(help="regions, or as in arXiv 2211.09233: self (no labels), meta (labels alone), meta_self.")
+    ] = "regions",
+    preset: Annotated[str, typer.Option(help="Sizes of the network; those for blocks need another mode.")] = "paper-2d",
+    samples: Annotated[int, typer.Option(min=1, help="Places seen in a step, in modes other than regions.")] = 4,
+    prompts: Annotated[
+        str,
+        typer.Option(help="Where the prompts of base classes go in those: full, none, or mixed with decoder alone."),
+    ] = "mixed",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared scans; beside the output by default.")] = None,
     card: Annotated[Path | None, typer.Option(help="JSON file with what the model card shall say of the data.")] = None,
@@ -348,6 +357,10 @@ def pretrain(
         active=active,
         per_class=per_class,
         pairs=pairs,
+        mode=mode,
+        preset=preset,
+        samples=samples,
+        prompted=prompts,
     )
     text = {} if card is None else _read_card(card)
     with progress_bar("Preparing", False) as prepared, progress_bar("Pre-training", False) as show:

@@ -28,7 +28,9 @@ def images_for(count: int, patch: int) -> int:
 class Objective(Protocol):
     name: str
 
-    def __call__(self, network: PUNet, rng: np.random.Generator, patch: int) -> Tensor: ...
+    def __call__(self, network: PUNet, rng: np.random.Generator, patch: int) -> Tensor | Mapping[str, Tensor]:
+        """The loss, or the losses by name, to be added up."""
+        ...
 
 
 class BaseClasses(nn.Module):

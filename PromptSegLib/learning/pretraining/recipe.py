@@ -13,26 +13,34 @@ import torch
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.files import require_folder, write_bytes
+from PromptSegLib.learning.pretraining.contrast import PROMPTED, Teacher, ViewObjective
 from PromptSegLib.learning.pretraining.objectives import (
     BaseClasses,
     Objective,
     RegionObjective,
     SegmentationObjective,
 )
-from PromptSegLib.learning.pretraining.samples import SPACING_RANGE_MM, SliceSampler
+from PromptSegLib.learning.pretraining.samples import SPACING_RANGE_MM, ScanSampler, SliceSampler
 from PromptSegLib.learning.pretraining.scans import ScanCache, find_scans
 from PromptSegLib.learning.pretraining.trainer import Pretrainer, Progress, Schedule
+from PromptSegLib.learning.pretraining.views import ViewSampler, ViewSizes
 from PromptSegLib.networks.punet import PUNet, find_preset
 from PromptSegLib.networks.weights import load_backbone, save_backbone
+
+MODES = ("regions", "self", "meta", "meta_self")
+"""Labelled slices and pairs of views that share supervoxels; or on views of the same place, as in arXiv 2211.09233:
+prototype assignment alone, segmentation of base classes alone, or both at once."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What to pre-train on and how.
 
-    classes: label number to name of each base class; empty without labels. active: base classes a step, per_class:
-    labelled samples of each; pairs: pairs of unlabelled views a step, 0 for the segmentation loss alone. Counts hold
-    for patches of 128 pixels; of larger ones there are fewer.
+    classes: label number to name of each base class; empty without labels. mode: one of MODES.
+
+    Of ``regions``: active: base classes a step, per_class: labelled samples of each; pairs: pairs of unlabelled views a
+    step, 0 for the segmentation loss alone. Counts hold for patches of 128 pixels; of larger ones there are fewer.
+    Of the others: prompted: one of PROMPTED; samples: places a step; assignment_weight: beside a segmentation of 1.
     """
 
     data: Path
@@ -45,6 +53,10 @@ class Recipe:
     active: int = 3
     per_class: int = 2
     pairs: int = 3
+    mode: str = "regions"
+    prompted: str = "mixed"
+    samples: int = 4
+    assignment_weight: float = 1e-2
 
 
 def pretrain(
@@ -60,29 +72,37 @@ def pretrain(
     cache: folder for prepared scans; the checkpoint stands beside ``out`` until the file is written. card: what the
     data cannot tell, such as its source, licenses and citation. prepared: called as scans are prepared.
     """
-    if recipe.preset != "paper-2d":
-        raise InputError(f"pre-training on slices needs the preset paper-2d, not {recipe.preset}")
+    _check(recipe)
     require_folder(out)
-    if not recipe.classes and not recipe.pairs:
-        raise InputError("nothing to learn from: name base classes with --classes, or let --pairs be at least 1")
     pairs = find_scans(recipe.data, recipe.image_name, recipe.labels_name if recipe.classes else None)
-    sampler = SliceSampler(ScanCache(pairs, cache), list(recipe.classes))
-    for number in range(len(pairs)):
-        sampler.index(number)
-        prepared(number + 1, len(pairs))
-    missing = [name for position, name in enumerate(recipe.classes.values()) if position not in sampler.holding]
-    if missing:
-        raise InputError(f"no scan below {recipe.data} has the base class {', '.join(missing)}: check --classes")
-
+    scans, labels = ScanCache(pairs, cache), list(recipe.classes)
     torch.manual_seed(recipe.schedule.seed)
     network = PUNet(find_preset(recipe.preset), recipe.name)
-    base = BaseClasses(network, list(recipe.classes.values()))
-    objectives: list[Objective] = []
-    if recipe.classes:
-        objectives.append(SegmentationObjective(sampler, base, recipe.active, recipe.per_class))
-    if recipe.pairs:
-        objectives.append(RegionObjective(sampler, recipe.pairs))
-    trainer = Pretrainer(network, base, objectives, recipe.schedule)
+    base = BaseClasses(network, list(recipe.classes.values()) or _stand_in(recipe))
+    teacher, objectives = None, list[Objective]()
+    if recipe.mode == "regions":
+        slices = SliceSampler(scans, labels)
+        _index(slices, recipe, prepared)
+        if recipe.classes:
+            objectives.append(SegmentationObjective(slices, base, recipe.active, recipe.per_class))
+        if recipe.pairs:
+            objectives.append(RegionObjective(slices, recipe.pairs))
+    else:
+        views = ViewSampler(scans, labels, ViewSizes.of(network.preset), unlabelled=recipe.mode != "meta")
+        _index(views, recipe, prepared)
+        teacher = Teacher(network, base) if recipe.mode != "meta" else None
+        objectives.append(
+            ViewObjective(
+                recipe.mode,
+                views,
+                base,
+                teacher,
+                recipe.samples,
+                prompted=recipe.prompted,
+                weight=recipe.assignment_weight,
+            )
+        )
+    trainer = Pretrainer(network, base, objectives, recipe.schedule, teacher, _settings(recipe))
     checkpoint = out.with_suffix(".checkpoint")
     trainer.run(checkpoint, report)
 
@@ -92,10 +112,8 @@ def pretrain(
         "scans": len(pairs),
         "base classes": list(recipe.classes.values()),
         "objectives": [objective.name for objective in objectives],
-        "samples per step": {
-            "labelled": recipe.active * recipe.per_class if recipe.classes else 0,
-            "pairs": recipe.pairs,
-        },
+        **({"prompts": recipe.prompted} if recipe.mode != "regions" else {}),
+        "samples per step": _samples(recipe),
         "schedule": asdict(recipe.schedule),
         "spacing range mm": SPACING_RANGE_MM,
         "final losses": _last_mean(trainer.history),
@@ -103,6 +121,50 @@ def pretrain(
     save_backbone(network, out, description)
     write_bytes(model_card(recipe.name, out, description).encode(), out.with_suffix(".md"))
     checkpoint.unlink(missing_ok=True)
+
+
+def _check(recipe: Recipe) -> None:
+    if recipe.mode not in MODES:
+        raise InputError(f"there is no mode '{recipe.mode}' of pre-training: choose one of {', '.join(MODES)}")
+    if recipe.prompted not in PROMPTED:
+        raise InputError(f"prompts cannot go '{recipe.prompted}': choose one of {', '.join(PROMPTED)}")
+    if recipe.mode == "regions" and recipe.preset != "paper-2d":
+        raise InputError(
+            f"pre-training on slices needs the preset paper-2d, not {recipe.preset}: choose it or another mode"
+        )
+    if recipe.mode == "regions" and not recipe.classes and not recipe.pairs:
+        raise InputError("nothing to learn from: name base classes with --classes, or let --pairs be at least 1")
+    if recipe.mode.startswith("meta") and not recipe.classes:
+        raise InputError(f"the mode {recipe.mode} learns from labels: name base classes with --classes")
+    if recipe.mode == "self" and recipe.classes:
+        raise InputError("the mode self learns without labels: leave out --classes, or choose the mode meta_self")
+
+
+def _stand_in(recipe: Recipe) -> list[str]:
+    """Without labels, the one class whose prompts the network sees, if it shall see any."""
+    return ["anything"] if recipe.mode == "self" and recipe.prompted != "none" else []
+
+
+def _index(sampler: ScanSampler, recipe: Recipe, prepared: Callable[[int, int], None]) -> None:
+    total = len(sampler.scans)
+    for number in range(total):
+        sampler.index(number)
+        prepared(number + 1, total)
+    missing = [name for position, name in enumerate(recipe.classes.values()) if position not in sampler.holding]
+    if missing:
+        raise InputError(f"no scan below {recipe.data} has the base class {', '.join(missing)}: check --classes")
+
+
+def _samples(recipe: Recipe) -> dict[str, int]:
+    if recipe.mode != "regions":
+        return {"views": recipe.samples}
+    return {"labelled": recipe.active * recipe.per_class if recipe.classes else 0, "pairs": recipe.pairs}
+
+
+def _settings(recipe: Recipe) -> dict[str, object]:
+    """What a checkpoint of this recipe depends on, beside its schedule."""
+    where = ("data", "name", "schedule", "image_name", "labels_name")
+    return {key: value for key, value in asdict(recipe).items() if key not in where}
 
 
 def _last_mean(history: list[dict[str, float]], count: int = 100) -> dict[str, float]:

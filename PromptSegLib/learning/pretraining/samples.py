@@ -48,19 +48,26 @@ class _View:
     reduction: float
 
 
-class SliceSampler:
-    """Draws batches from prepared scans. labels: the base classes' numbers in the label maps, in their order."""
+class ScanSampler:
+    """Draws from prepared scans. labels: the base classes' numbers in the label maps, in their order."""
 
     def __init__(self, scans: ScanCache, labels: list[int]):
         self.scans, self.labels = scans, labels
         self.holding: dict[int, list[int]] = {}
-        self.augmentation = intensity_augmentation()
 
     def index(self, number: int) -> None:
         """Note which classes scan ``number`` holds: an organ that was not drawn is unknown there, not absent."""
         for position, label in enumerate(self.labels):
             if label in self.scans[number].organs:
                 self.holding.setdefault(position, []).append(number)
+
+
+class SliceSampler(ScanSampler):
+    """Draws batches of slices."""
+
+    def __init__(self, scans: ScanCache, labels: list[int]):
+        super().__init__(scans, labels)
+        self.augmentation = intensity_augmentation()
 
     def labelled(self, rng: np.random.Generator, count: int, per_class: int, patch: int) -> LabelledBatch:
         """``per_class`` samples of each of ``count`` random base classes, the one class that is active in them."""
@@ -71,7 +78,7 @@ class SliceSampler:
             label = self.labels[int(position)]
             voxels = scan.organs[label] if rng.random() < ORGAN_SHARE else scan.body
             voxel = voxels[rng.integers(len(voxels))]
-            stack = slice_stack(scan.geometry, _axis(rng))
+            stack = slice_stack(scan.geometry, random_axis(rng))
             view, number = _random_view(rng, stack, voxel, patch)
             assert scan.labels is not None
             images.append(_render(stack.view(scan.image)[number], view))
@@ -85,7 +92,7 @@ class SliceSampler:
         regions: tuple[list[Tensor], list[Tensor]] = ([], [])
         for _ in range(count):
             scan = self.scans[int(rng.integers(len(self.scans)))]
-            stack = slice_stack(scan.geometry, _axis(rng))
+            stack = slice_stack(scan.geometry, random_axis(rng))
             voxel = scan.body[rng.integers(len(scan.body))]
             size = int(rng.integers(len(scan.regions)))
             reach = max(1, round(10 / stack.spacing[0]))
@@ -101,7 +108,7 @@ class SliceSampler:
         return PairedBatch((changed[0], changed[1]), (torch.stack(regions[0]), torch.stack(regions[1])))
 
 
-def _axis(rng: np.random.Generator) -> int:
+def random_axis(rng: np.random.Generator) -> int:
     return 0 if rng.random() < AXIAL_SHARE else int(rng.integers(1, 3))
 
 

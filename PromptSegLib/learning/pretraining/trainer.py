@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.files import write_bytes
+from PromptSegLib.learning.pretraining.contrast import Teacher
 from PromptSegLib.learning.pretraining.objectives import BaseClasses, Objective
 from PromptSegLib.networks.punet import PUNet
 
@@ -48,10 +49,21 @@ class Pretrainer:
 
     Every step draws its samples from a generator seeded by (seed, step), so a run that was killed and resumed from its
     checkpoint goes on with the samples, the rates and the moments that it would have had.
+
+    teacher: follows after each step. settings: what else a checkpoint must have been made with to go on from it.
     """
 
-    def __init__(self, network: PUNet, base: BaseClasses, objectives: Sequence[Objective], schedule: Schedule):
+    def __init__(
+        self,
+        network: PUNet,
+        base: BaseClasses,
+        objectives: Sequence[Objective],
+        schedule: Schedule,
+        teacher: Teacher | None = None,
+        settings: Mapping[str, object] | None = None,
+    ):
         self.network, self.base, self.objectives, self.schedule = network, base, list(objectives), schedule
+        self.teacher, self.settings = teacher, json.dumps(settings or {}, sort_keys=True)
         groups = [
             {"params": list(network.parameters()), "max_lr": schedule.body_rate},
             {"params": list(base.parameters()), "max_lr": schedule.token_rate},
@@ -83,15 +95,18 @@ class Pretrainer:
         torch.manual_seed(self.schedule.seed * 1_000_003 + self.step)
         patch = int(rng.choice(PATCHES))
         self.optimizer.zero_grad(set_to_none=True)
-        losses = {}
+        losses: dict[str, float] = {}
         for objective in self.objectives:
-            loss = objective(self.network, rng, patch)
-            torch.autograd.backward(loss)
-            losses[objective.name] = float(loss.detach())
+            found = objective(self.network, rng, patch)
+            parts = {objective.name: found} if isinstance(found, Tensor) else found
+            torch.autograd.backward(torch.stack(list(parts.values())).sum())
+            losses |= {name: float(loss.detach()) for name, loss in parts.items()}
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         self.optimizer.step()
         self.rates.step()
+        if self.teacher is not None:
+            self.teacher.follow(self.network, self.base)
         self.step += 1
         return losses
 
@@ -112,6 +127,8 @@ class Pretrainer:
     def _save(self, path: Path) -> None:
         tensors: dict[str, Tensor] = {f"network.{n}": t for n, t in self.network.state_dict().items()}
         tensors |= {f"base.{n}": t for n, t in self.base.state_dict().items()}
+        if self.teacher is not None:
+            tensors |= {f"teacher.{n}": t for n, t in self.teacher.state_dict().items()}
         for name, parameter in self._named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{key}.{name}"] = value
@@ -120,6 +137,7 @@ class Pretrainer:
             "step": str(self.step),
             "rates": json.dumps(self._rates()),
             "schedule": json.dumps(asdict(self.schedule)),
+            "settings": self.settings,
             "history": json.dumps(self.history),
         }
         write_bytes(save(contiguous, metadata), path)
@@ -129,7 +147,7 @@ class Pretrainer:
             metadata = file.metadata()
             wanted = {k: v for k, v in asdict(self.schedule).items() if k != "checkpoint_seconds"}
             found = {k: v for k, v in json.loads(metadata["schedule"]).items() if k != "checkpoint_seconds"}
-            if wanted != found:
+            if wanted != found or metadata.get("settings") != self.settings:
                 raise InputError(f"{path} is a checkpoint of another schedule: remove it or repeat its options")
             names: list[str] = list(file.keys())
             tensors = {name: file.get_tensor(name) for name in names}
@@ -140,6 +158,8 @@ class Pretrainer:
 
         self.network.load_state_dict(part("network."))
         self.base.load_state_dict(part("base."))
+        if self.teacher is not None:
+            self.teacher.load_state_dict(part("teacher."))
         for name, parameter in self._named_parameters():
             state = {key: tensors.get(f"optimizer.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
             if all(value is not None for value in state.values()):

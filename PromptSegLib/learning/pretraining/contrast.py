@@ -1,0 +1,105 @@
+"""Pre-training as in arXiv 2211.09233: a student and its teacher see views of the same place.
+
+Contrastive prototype assignment asks the student's embeddings of every view to fall into the teacher's clusters; at the
+same time, one base class is active in each sample and must be segmented in the student's views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from PromptSegLib.learning.losses import known_dice_focal
+from PromptSegLib.learning.pretraining.assignment import AssignmentOptions, Placed, assignment_loss
+from PromptSegLib.learning.pretraining.objectives import BaseClasses
+from PromptSegLib.learning.pretraining.views import ViewBatch, Views, ViewSampler
+from PromptSegLib.networks.backbone import Prompts
+from PromptSegLib.networks.head import class_logits
+from PromptSegLib.networks.punet import PUNet
+
+PROMPTED = ("full", "mixed", "none")
+"""Where the base classes' prompts go: into all blocks, in half of the steps into the decoder alone, or nowhere."""
+
+TEACHER_MOMENTUM = 0.99
+
+
+class Teacher(nn.Module):
+    """A network and its base classes that follow the student's as an exponential moving average.
+
+    Its batch norms work with the statistics of its own views, as the student's do.
+    """
+
+    def __init__(self, network: PUNet, base: BaseClasses, momentum: float = TEACHER_MOMENTUM):
+        super().__init__()
+        self.network, self.base, self.momentum = deepcopy(network), deepcopy(base), momentum
+        self.train().requires_grad_(False)
+
+    @torch.no_grad()
+    def follow(self, network: PUNet, base: BaseClasses) -> None:
+        for own, other in zip(self.parameters(), chain(network.parameters(), base.parameters()), strict=True):
+            own.lerp_(other, 1 - self.momentum)
+
+
+class ViewObjective:
+    """The concurrent losses on views, by name: ``segmentation`` where there are labels, ``assignment`` with a teacher.
+
+    Without labels, the base classes are a single stand-in that no head belongs to: its prompts steer both networks.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sampler: ViewSampler,
+        base: BaseClasses,
+        teacher: Teacher | None,
+        samples: int,
+        *,
+        prompted: str = "mixed",
+        weight: float = 1e-2,
+        options: AssignmentOptions | None = None,
+    ):
+        self.name, self.sampler, self.base, self.teacher, self.samples = name, sampler, base, teacher, samples
+        self.prompted, self.weight, self.options = prompted, weight, options or AssignmentOptions()
+
+    def __call__(self, network: PUNet, rng: np.random.Generator, patch: int) -> Mapping[str, Tensor]:
+        batch = self.sampler.draw(rng, self.samples)
+        everywhere = self.prompted == "full" or (self.prompted == "mixed" and rng.random() < 0.5)
+        embeddings = [self._embed(network, self.base, views, batch, everywhere) for views in batch.students]
+        losses: dict[str, Tensor] = {}
+        if self.sampler.labels:
+            losses["segmentation"] = self._segmentation(embeddings, batch)
+        if self.teacher is not None:
+            with torch.no_grad():
+                seen = self._embed(self.teacher.network, self.teacher.base, batch.teacher, batch, everywhere)
+            students = [placed(e, views) for e, views in zip(embeddings, batch.students, strict=True)]
+            loss = assignment_loss(students, placed(seen, batch.teacher), rng, self.options)
+            losses["assignment"] = self.weight * loss
+        return losses
+
+    def _embed(self, network: PUNet, base: BaseClasses, views: Views, batch: ViewBatch, everywhere: bool) -> Tensor:
+        images = views.images.to(network.device)
+        if self.prompted == "none":
+            return network.decode(network.encode(images))
+        prompts: Prompts = base.prompts(batch.classes if self.sampler.labels else batch.classes[:1])
+        if not everywhere:
+            prompts = {name: value for name, value in prompts.items() if not name.startswith("encoder")}
+        return network.decode(network.encode(images, prompts, paired=True), prompts)
+
+    def _segmentation(self, embeddings: list[Tensor], batch: ViewBatch) -> Tensor:
+        prompts = self.base.prompts(batch.classes)
+        total = embeddings[0].new_zeros(())
+        for embedding, views, target in zip(embeddings, batch.students, batch.targets, strict=True):
+            logits = class_logits(embedding, prompts, views.placement.size)
+            known = batch.labelled.reshape(-1, *(1,) * (target.dim() - 1)).expand_as(target)
+            total = total + known_dice_focal(logits, target.to(logits.device), known.to(logits))
+        return total
+
+
+def placed(embedding: Tensor, views: Views) -> Placed:
+    """Embeddings of views with the positions of their pixels."""
+    return Placed(embedding, views.placement.positions(embedding.shape[2:]).to(embedding.device))
