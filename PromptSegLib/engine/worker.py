@@ -22,7 +22,7 @@ from PromptSegLib.engine.messages import Preview, Progress
 from PromptSegLib.engine.protocol import PROTOCOL_VERSION, Codec, ProtocolError
 from PromptSegLib.errors import InputError
 
-HEARTBEAT_SECONDS = 0.2
+HEARTBEAT_SECONDS = 0.15
 """Progress is repeated this often, with less time left, while a step takes longer."""
 
 OUT_OF_MEMORY = "memory ran out: close other programs, or choose a smaller part of the scan"
