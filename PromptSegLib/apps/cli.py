@@ -334,6 +334,9 @@ def pretrain(
         str,
         typer.Option(help="Where the prompts of base classes go in those: full, none, or mixed with decoder alone."),
     ] = "mixed",
+    synthetic: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of steps on synthetic anatomy instead of unlabelled scans.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared scans; beside the output by default.")] = None,
     card: Annotated[Path | None, typer.Option(help="JSON file with what the model card shall say of the data.")] = None,
@@ -361,6 +364,7 @@ def pretrain(
         preset=preset,
         samples=samples,
         prompted=prompts,
+        synthetic=synthetic,
     )
     text = {} if card is None else _read_card(card)
     with progress_bar("Preparing", False) as prepared, progress_bar("Pre-training", False) as show:

@@ -9,11 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from scipy import ndimage
 from torch import Tensor
 
+from PromptSegLib.apps.cli import main
+from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.formats import write_image
+from PromptSegLib.learning.pretraining import trainer as trainer_module
 from PromptSegLib.learning.pretraining.objectives import REGION_TEMPERATURE
+from PromptSegLib.learning.pretraining.recipe import Recipe, pretrain
 from PromptSegLib.learning.pretraining.scans import ScanCache, find_scans
 from PromptSegLib.learning.pretraining.synthetic import (
     TEMPERATURE,
@@ -26,7 +31,10 @@ from PromptSegLib.learning.pretraining.synthetic import (
 from PromptSegLib.learning.pretraining.synthetic_anatomy import LabelEnsemble, draw_anatomy
 from PromptSegLib.learning.pretraining.synthetic_rendering import render
 from PromptSegLib.learning.pretraining.synthetic_shapes import Outlines, smooth_noise
+from PromptSegLib.learning.pretraining.trainer import Progress, Schedule
+from PromptSegLib.networks import punet
 from PromptSegLib.networks.punet import Preset, PUNet
+from PromptSegLib.networks.weights import read_info
 from Testing.support import TINY, scan
 
 SMALL = replace(TINY, name="paper-2d")
@@ -277,3 +285,49 @@ def test_the_ratio_holds(share: float) -> None:
         assert list(losses) == ["synthetic" if synthetic.calls > calls else "regions"]
     assert real.calls + synthetic.calls == 2000
     assert synthetic.calls / 2000 == pytest.approx(share, abs=0 if share in (0, 1) else 0.03)
+
+
+@pytest.fixture
+def recipe(data: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """At a size that takes no time."""
+    monkeypatch.setitem(punet.PRESETS, SMALL.name, SMALL)
+    monkeypatch.setattr(trainer_module, "PATCHES", (64,))
+    schedule = Schedule(4, checkpoint_seconds=-1.0)
+    return Recipe(data, "small-1", {1: "organ"}, schedule, active=1, per_class=1, pairs=1, synthetic=0.5)
+
+
+@pytest.mark.parametrize("mode", ["regions", "meta_self"])
+def test_resumed_it_sees_the_same_samples(recipe: Recipe, scans: ScanCache, tmp_path: Path, mode: str) -> None:
+    recipe = replace(recipe, mode=mode, samples=1)
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 2:
+            raise InterruptedError
+
+    histories: list[list[dict[str, float]]] = [[], []]
+    whole, killed = (tmp_path / f"{name}.safetensors" for name in ("whole", "killed"))
+    pretrain(recipe, whole, scans.folder, {}, lambda progress: histories[0].append(progress.losses))
+    with pytest.raises(InterruptedError):
+        pretrain(recipe, killed, scans.folder, {}, stop)
+    with pytest.raises(InputError, match="repeat its options"):
+        pretrain(replace(recipe, synthetic=0.25), killed, scans.folder, {})
+    pretrain(recipe, killed, scans.folder, {}, lambda progress: histories[1].append(progress.losses))
+    assert histories[1] == histories[0][-len(histories[1]) :]
+    assert any("synthetic" in losses for losses in histories[0]), "no step was synthetic"
+    assert any("synthetic" not in losses for losses in histories[0]), "no step was real"
+    expected = load_file(whole)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in load_file(killed).items())
+
+
+def test_the_command_takes_a_share(recipe: Recipe, scans: ScanCache, tmp_path: Path) -> None:
+    out = tmp_path / "small-1.safetensors"
+    command = ["pretrain", "--data", str(recipe.data), "--out", str(out), "--cache", str(scans.folder), "--steps", "2"]
+    with pytest.raises(SystemExit) as refused:
+        main([*command, "--classes", "1:organ", "--pairs", "0", "--synthetic", "0.5"])
+    assert refused.value.code == 2 and not out.exists()
+    with pytest.raises(SystemExit) as done:
+        main([*command, "--pairs", "1", "--synthetic", "1"])
+    assert done.value.code == 0
+    card = read_info(out).card
+    assert card["synthetic share"] == 1 and card["objectives"] == ["regions or synthetic"]
+    assert list(card["final losses"]) == ["synthetic"]

@@ -22,6 +22,8 @@ from PromptSegLib.learning.pretraining.objectives import (
 )
 from PromptSegLib.learning.pretraining.samples import SPACING_RANGE_MM, ScanSampler, SliceSampler
 from PromptSegLib.learning.pretraining.scans import ScanCache, find_scans
+from PromptSegLib.learning.pretraining.synthetic import Mixture, SyntheticObjective, SyntheticSampler
+from PromptSegLib.learning.pretraining.synthetic_shapes import Outlines
 from PromptSegLib.learning.pretraining.trainer import Pretrainer, Progress, Schedule
 from PromptSegLib.learning.pretraining.views import ViewSampler, ViewSizes
 from PromptSegLib.networks.punet import PUNet, find_preset
@@ -41,6 +43,9 @@ class Recipe:
     Of ``regions``: active: base classes a step, per_class: labelled samples of each; pairs: pairs of unlabelled views a
     step, 0 for the segmentation loss alone. Counts hold for patches of 128 pixels; of larger ones there are fewer.
     Of the others: prompted: one of PROMPTED; samples: places a step; assignment_weight: beside a segmentation of 1.
+
+    synthetic: share of the steps in which ``pairs`` of views of synthetic anatomy take the place of the unlabelled
+    pairs, or of the other modes' views.
     """
 
     data: Path
@@ -57,6 +62,7 @@ class Recipe:
     prompted: str = "mixed"
     samples: int = 4
     assignment_weight: float = 1e-2
+    synthetic: float = 0.0
 
 
 def pretrain(
@@ -86,22 +92,21 @@ def pretrain(
         if recipe.classes:
             objectives.append(SegmentationObjective(slices, base, recipe.active, recipe.per_class))
         if recipe.pairs:
-            objectives.append(RegionObjective(slices, recipe.pairs))
+            objectives.append(_mixed(RegionObjective(slices, recipe.pairs), recipe, scans))
     else:
         views = ViewSampler(scans, labels, ViewSizes.of(network.preset), unlabelled=recipe.mode != "meta")
         _index(views, recipe, prepared)
         teacher = Teacher(network, base) if recipe.mode != "meta" else None
-        objectives.append(
-            ViewObjective(
-                recipe.mode,
-                views,
-                base,
-                teacher,
-                recipe.samples,
-                prompted=recipe.prompted,
-                weight=recipe.assignment_weight,
-            )
+        objective = ViewObjective(
+            recipe.mode,
+            views,
+            base,
+            teacher,
+            recipe.samples,
+            prompted=recipe.prompted,
+            weight=recipe.assignment_weight,
         )
+        objectives.append(_mixed(objective, recipe, scans))
     trainer = Pretrainer(network, base, objectives, recipe.schedule, teacher, _settings(recipe))
     checkpoint = out.with_suffix(".checkpoint")
     trainer.run(checkpoint, report)
@@ -113,6 +118,7 @@ def pretrain(
         "base classes": list(recipe.classes.values()),
         "objectives": [objective.name for objective in objectives],
         **({"prompts": recipe.prompted} if recipe.mode != "regions" else {}),
+        **({"synthetic share": recipe.synthetic} if recipe.synthetic else {}),
         "samples per step": _samples(recipe),
         "schedule": asdict(recipe.schedule),
         "spacing range mm": SPACING_RANGE_MM,
@@ -138,6 +144,18 @@ def _check(recipe: Recipe) -> None:
         raise InputError(f"the mode {recipe.mode} learns from labels: name base classes with --classes")
     if recipe.mode == "self" and recipe.classes:
         raise InputError("the mode self learns without labels: leave out --classes, or choose the mode meta_self")
+    if recipe.synthetic and not recipe.pairs:
+        raise InputError("synthetic anatomy is seen in pairs: let --pairs be at least 1, or leave out --synthetic")
+
+
+def _mixed(real: Objective, recipe: Recipe, scans: ScanCache) -> Objective:
+    """The objective in turn with synthetic anatomy, which borrows outlines of base classes and of no other label."""
+    if not recipe.synthetic:
+        return real
+    real_scans_seen = recipe.synthetic < 1 or (recipe.mode == "regions" and bool(recipe.classes))
+    sampler = SyntheticSampler(Outlines(scans, list(recipe.classes)))
+    synthetic = SyntheticObjective(sampler, recipe.pairs, keep_statistics=real_scans_seen)
+    return Mixture(real, synthetic, recipe.synthetic)
 
 
 def _stand_in(recipe: Recipe) -> list[str]:
@@ -168,8 +186,12 @@ def _settings(recipe: Recipe) -> dict[str, object]:
 
 
 def _last_mean(history: list[dict[str, float]], count: int = 100) -> dict[str, float]:
-    last = history[-count:]
-    return {key: round(sum(h[key] for h in last) / len(last), 4) for key in last[-1] if key != "step"}
+    """Of each loss, over those of the last steps that had it."""
+    values: dict[str, list[float]] = {}
+    for entry in history[-count:]:
+        for key, value in entry.items():
+            values.setdefault(key, []).append(value)
+    return {key: round(sum(found) / len(found), 4) for key, found in values.items() if key != "step"}
 
 
 def model_card(name: str, path: Path, description: Mapping[str, object]) -> str:
