@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ counts double."""
 _LARGEST_EXTENT = 1.25
 """Views are at most this much larger than the slices of the scan: beyond them is nothing but air."""
 
+_POOL: dict[int, Any] = {2: F.avg_pool2d, 3: F.avg_pool3d}
 _CENTER_SHARE = 0.1
 _EDGE_MULTIPLE = 8
 
@@ -258,17 +260,19 @@ def render(
         start = int(np.clip(np.floor(middle - reach) - reduction, 0, length - 1))
         box.append(slice(start, int(np.clip(np.ceil(middle + reach) + reduction, start + 1, length))))
     block = np.ascontiguousarray(stack[tuple(box)])
+    # As a difference to what lies outside, so that padding with zeros means just that.
     source = torch.from_numpy((block if label is None else block == label).astype(np.float32) - np.float32(fill))
+    source = F.pad(
+        source, [n for r, edge in zip(reductions[::-1], block.shape[::-1], strict=True) for n in (0, -edge % r)]
+    )
     # In the coordinates of grid_sample, -1 and 1 are the outer edges of the view and of the block, and axes reversed.
-    shape, corner = np.array(block.shape), np.array([side.start for side in box])
+    shape, corner = np.array(source.shape), np.array([side.start for side in box])
     turned = matrix * np.array(size) / shape[:, None]
     moved = (2 * (center - corner) + 1) / shape - 1
     theta = torch.from_numpy(np.column_stack([turned[::-1, ::-1], moved[::-1]])).float()
     if max(reductions) > 1:
-        reduced = [max(1, round(n / r)) for n, r in zip(block.shape, reductions, strict=True)]
-        source = F.interpolate(source[None, None], size=reduced, mode="area")[0, 0]
+        source = _POOL[source.dim()](source[None], reductions)[0]
     grid = F.affine_grid(theta[None], [1, 1, *size], align_corners=False)
-    # Sampled as a difference to what lies outside, so that zero padding means just that.
     sampled = F.grid_sample(source[None, None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return sampled[0, 0] + fill
 
