@@ -73,7 +73,7 @@ class Situation:
 def status(situation: Situation) -> str:
     """The one line that says what is going on or what to do next."""
     if situation.missing_packages:
-        return _("PromptSeg needs a few more Python packages. Press Install….")
+        return _("PromptSeg needs a few more Python packages: press Install.")
     if situation.busy:
         return _working(situation)
     if situation.message:

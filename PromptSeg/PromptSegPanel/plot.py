@@ -12,7 +12,7 @@ Curve = Sequence[tuple[float, float]]
 """Points (part of the training done, DSC on the part of the drawing kept aside), both 0 to 1."""
 
 _HEIGHT = 96
-_LEFT, _RIGHT, _TOP, _BOTTOM = 34, 10, 8, 8
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 10
 
 
 class AgreementPlot:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 
 import qt
@@ -9,7 +10,7 @@ from slicer.i18n import tr as _
 
 from PromptSegPanel.controller import Controller
 from PromptSegPanel.guidance import Activity, Situation, Structure, time_left
-from PromptSegPanel.plot import AgreementPlot
+from PromptSegPanel.plot import AgreementPlot, Curve
 
 _MOST_ROWS = 5
 
@@ -20,6 +21,7 @@ class TrainSection:
         self._controller = controller
         self._plot = AgreementPlot(ui.plotLabel)
         self._shown: tuple[tuple[object, ...], ...] | None = None
+        self._curves: Mapping[str, Curve] = {}
         ui.plotCaptionLabel.visible = False
         ui.trainButton.connect("clicked(bool)", lambda checked: self.train_or_cancel())
         ui.finishButton.connect("clicked(bool)", lambda checked: controller.use_what_is_learned())
@@ -47,13 +49,14 @@ class TrainSection:
         self._draw_plot(situation)
 
     def _draw_plot(self, situation: Situation) -> None:
-        curves = self._controller.curves
-        if curves:
-            self._plot.draw(curves, {structure.key: structure.color for structure in situation.structures})
-            self._ui.plotCaptionLabel.visible = True
-        elif situation.activity is Activity.TRAINING:
+        """The curves of the latest training stay until the next one begins."""
+        if self._controller.curves or situation.activity is Activity.TRAINING:
+            self._curves = self._controller.curves
+        if self._curves:
+            self._plot.draw(self._curves, {structure.key: structure.color for structure in situation.structures})
+        else:
             self._plot.clear()
-            self._ui.plotCaptionLabel.visible = False
+        self._ui.plotCaptionLabel.visible = bool(self._curves)
 
     def _fill_list(self, structures: tuple[Structure, ...]) -> None:
         shown = tuple((s.key, s.name, s.color, s.drawn > 0, s.chosen, s.trained) for s in structures)

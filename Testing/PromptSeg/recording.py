@@ -27,9 +27,11 @@ from Testing.slicer_harness.driving import (
 
 DRAWN_SLICES = 3
 _PANEL_SIZE = (440, 1080)
-_WINDOW, _LEVEL = 400, 40
+_SOFT_TISSUE, _BONE = (400, 40), (1600, 350)
+_FIELD_MM = 220.0
 _GAP = 8
 _COLOR = (0.9, 0.62, 0.0)
+_BONES = ("Mandible",)
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,9 @@ def record(person: Person, folder: Path, seconds: float = 30.0) -> Record:
     """
     folder.mkdir(parents=True, exist_ok=True)
     source, image, labels = next(scans("validation", 1))
-    organ, label = next(iter(classes().items()))
+    organ, label = list(classes().items())[-1]
     truth = labels.array == label
-    node = _add(image)
+    node = _add(image, *(_BONE if organ in _BONES else _SOFT_TISSUE))
     person.choose(node)
     show_in_slice_views(node)
     key = person.add_structure(organ)
@@ -70,8 +72,7 @@ def record(person: Person, folder: Path, seconds: float = 30.0) -> Record:
     drawn = shown[np.linspace(0, len(shown) - 1, DRAWN_SLICES + 2)[1:-1].round().astype(int)]
     person.draw(key, truth, drawn)
     index = int((drawn[0] + drawn[1]) // 2)
-    jump(_ras(node, index, truth))
-
+    _look_at(_ras(node, index, truth))
     person.widget._parameterNode.timeBudget = seconds
     begun = first = None
     with heartbeat() as beats:
@@ -96,11 +97,11 @@ def record(person: Person, folder: Path, seconds: float = 30.0) -> Record:
     return Record(source, organ, dice(found, truth), took, first, beats.longest_gap_ms)
 
 
-def _add(image: Volume) -> Any:
+def _add(image: Volume, window: float, level: float) -> Any:
     node = add_scan(image.array.astype(np.int16), image.geometry.spacing, "CT")
     display = node.GetDisplayNode()
     display.SetAutoWindowLevel(False)
-    display.SetWindowLevel(_WINDOW, _LEVEL)
+    display.SetWindowLevel(window, level)
     return node
 
 
@@ -111,6 +112,17 @@ def _ras(node: Any, index: int, truth: np.ndarray) -> tuple[float, float, float]
     node.GetIJKToRASMatrix(place)
     right, anterior, superior, _ = place.MultiplyPoint((float(np.mean(columns)), float(np.mean(rows)), index, 1))
     return right, anterior, superior
+
+
+def _look_at(ras: tuple[float, float, float]) -> None:
+    """Slice views as a radiologist would have them, around a place."""
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        width, height, depth = node.GetFieldOfView()
+        node.SetFieldOfView(_FIELD_MM, _FIELD_MM * height / width, depth)
+    jump(ras)
+    for node in slicer.util.getNodesByClass("vtkMRMLViewNode"):
+        node.SetBoxVisible(False)
+        node.SetAxisLabelsVisible(False)
 
 
 def _write_pictures(person: Person, folder: Path) -> None:
