@@ -111,6 +111,16 @@ def test_views_share_the_map_and_not_the_contrast() -> None:
     assert len(correlations) > 8 and abs(np.mean(correlations)) < 0.3, "which of them is bright is not"
 
 
+def test_the_body_stands_out_from_air() -> None:
+    differences = []
+    for seed, ensemble in enumerate(ensembles(*PLANE)):
+        cavity = ensemble.kinds.index("cavity")
+        means = [label_means(render(np.random.default_rng((seed, n)), ensemble), ensemble) for n in range(4)]
+        if min((ensemble.labels == n).sum() for n in (0, cavity)) > 100:
+            differences += [abs(m[cavity] - m[0]) for m in means]
+    assert len(differences) > 24 and np.quantile(differences, 0.1) > 0.1
+
+
 def test_one_tissue_looks_alike() -> None:
     """The two sides of a pair differ in place, not in brightness."""
     same, different = [], []

@@ -20,6 +20,7 @@ CT_SHARE = 0.5
 """Views in Hounsfield units; the others have the free contrasts of magnetic resonance."""
 
 _AIR_HU = -1000.0
+_SOLID_HU = -200.0
 # Range of HU, share of the tissues: lung, fat, fluid, soft tissue, with contrast medium, bone, gas.
 _HU_RANGES = (
     (-900.0, -700.0, 0.08),
@@ -45,6 +46,8 @@ def render(rng: np.random.Generator, ensemble: LabelEnsemble, slice_spacing: flo
 def _render_ct(rng: np.random.Generator, ensemble: LabelEnsemble, slice_spacing: float) -> Field:
     lower, upper, shares = np.array(_HU_RANGES).T
     kinds = rng.choice(len(shares), int(ensemble.tissues.max()) + 1, p=shares)
+    body, solid = _body_tissues(ensemble), shares * (upper > _SOLID_HU)
+    kinds[body] = rng.choice(len(shares), len(body), p=solid / solid.sum())
     means = rng.uniform(lower[kinds], upper[kinds])
     spreads = np.exp(rng.uniform(np.log(2), np.log(40), len(means)))
     means[0], spreads[0] = _AIR_HU, 2.0
@@ -55,6 +58,8 @@ def _render_ct(rng: np.random.Generator, ensemble: LabelEnsemble, slice_spacing:
 
 def _render_mr(rng: np.random.Generator, ensemble: LabelEnsemble, slice_spacing: float) -> Field:
     means = rng.uniform(0.03, 1, int(ensemble.tissues.max()) + 1)
+    body = _body_tissues(ensemble)
+    means[body] = rng.uniform(0.2, 1, len(body))
     spreads = np.exp(rng.uniform(np.log(0.005), np.log(0.12), len(means)))
     if rng.random() < _DARK_AIR_SHARE:
         means[0], spreads[0] = rng.uniform(0, 0.05), 0.005
@@ -67,6 +72,11 @@ def _render_mr(rng: np.random.Generator, ensemble: LabelEnsemble, slice_spacing:
     image = np.hypot(image + _noise(rng, image.shape, sigma), _noise(rng, image.shape, sigma))
     low, high = np.percentile(image, (0.5, 99.5))
     return Window("percentile", float(low), float(high)).apply(image)
+
+
+def _body_tissues(ensemble: LabelEnsemble) -> NDArray[np.int64]:
+    """What the body as such is made of: were it like air, nothing would tell where an organ lies in it."""
+    return ensemble.tissues[np.isin(ensemble.kinds, ("layer", "cavity"))]
 
 
 def _tissues(
