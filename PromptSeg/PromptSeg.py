@@ -40,7 +40,6 @@ class PromptSeg(ScriptedLoadableModule):
         self.parent.helpText = _(
             "Draw a structure on a few slices, press Train, and find it in the rest of the scan and in other scans."
         )
-        self.parent.helpText += self.getDefaultModuleDocumentationLink()
         self.parent.acknowledgementText = _("Based on prompt tuning of a frozen network (PUNet, Fischer et al.).")
 
 

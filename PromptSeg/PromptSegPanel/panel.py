@@ -93,7 +93,7 @@ class Panel:
             ("Ctrl+Shift+N", self._review.suggest),
             ("Ctrl+Shift+P", self._toggle_preview),
         ):
-            shortcut = qt.QShortcut(qt.QKeySequence(keys), slicer.util.mainWindow() or self._ui.PromptSeg)
+            shortcut = qt.QShortcut(qt.QKeySequence(keys), slicer.util.mainWindow() or self._ui.statusFrame)
             shortcut.connect("activated()", action)
             self._shortcuts.append(shortcut)
         self.check_packages()

@@ -30,9 +30,7 @@ class AgreementPlot:
         """One line per structure, in its color, and the latest value beside its end."""
         self._label.visible = True
         width = max(self._label.width, 160)
-        ratio = self._label.devicePixelRatioF()
-        picture = qt.QPixmap(round(width * ratio), round(_HEIGHT * ratio))
-        picture.setDevicePixelRatio(ratio)
+        picture = qt.QPixmap(width, _HEIGHT)
         picture.fill(self._label.palette.color(qt.QPalette.Base))
         painter = qt.QPainter()
         painter.begin(picture)

@@ -20,13 +20,6 @@ _STOP_MS = 2000
 
 _KILLED = -9
 
-_SIGNALS = (
-    "readyReadStandardOutput()",
-    "readyReadStandardError()",
-    "finished(int,QProcess::ExitStatus)",
-    "errorOccurred(QProcess::ProcessError)",
-)
-
 # Workers that were told to end, kept until they have: the window does not wait for them.
 _leaving: set[qt.QProcess] = set()
 
@@ -40,6 +33,12 @@ class QProcessTransport:
         self._on_line: Callable[[bytes], None] = lambda line: None
         self._on_exit: Callable[[int], None] = lambda code: None
         self._on_log: Callable[[str], None] = lambda line: None
+        self._slots = {
+            "readyReadStandardOutput()": self._read,
+            "readyReadStandardError()": self._read_log,
+            "finished(int,QProcess::ExitStatus)": self._finish,
+            "errorOccurred(QProcess::ProcessError)": self._fail,
+        }
 
     @property
     def pid(self) -> int:
@@ -59,7 +58,7 @@ class QProcessTransport:
         root = str(Path(PromptSegLib.__file__).resolve().parents[1])
         environment.insert("PYTHONPATH", os.pathsep.join(filter(None, (root, environment.value("PYTHONPATH")))))
         process.setProcessEnvironment(environment)
-        for signal, slot in zip(_SIGNALS, (self._read, self._read_log, self._finish, self._fail), strict=True):
+        for signal, slot in self._slots.items():
             process.connect(signal, slot)
         self._process = process
         process.start(_python(), ["-m", WORKER_MODULE, *arguments])
@@ -79,8 +78,8 @@ class QProcessTransport:
         process, self._process = self._process, None
         if process is None:
             return
-        for signal in _SIGNALS:
-            process.disconnect(signal)
+        for signal, slot in self._slots.items():
+            process.disconnect(signal, slot)
         process.closeWriteChannel()
         if process.state() != qt.QProcess.NotRunning:
             _leave_alone(process)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import slicer
@@ -120,7 +120,8 @@ class PanelState:
         if self.case is None or self._is_prepared or self.missing_packages or not any(s.drawn for s in structures):
             return
         self._is_prepared = True
-        with self.saying_problems():
+        # A scan that cannot be used is spoken of when the user wants to use it.
+        with suppress(InputError):
             self.engine.prepare(self.case.volume_node)
 
     def note(self, sentence: str) -> None:

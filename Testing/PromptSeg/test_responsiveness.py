@@ -71,9 +71,10 @@ def test_a_large_scan_never_stops_the_window(person: Any, capsys: pytest.Capture
     with OwnTime() as cancelling:
         person.controller.cancel()
         process_events()
+    inside = tuple(slice(int(n.min()), int(n.max()) + 1) for n in np.nonzero(ball))
+    found = SegmentedClass(key, inside, ball[inside].copy(), 0.9, 1.0)
     with OwnTime() as showing:
-        inside = tuple(slice(int(n.min()), int(n.max()) + 1) for n in np.nonzero(ball))
-        person.controller.case.show_results([SegmentedClass(key, inside, ball[inside], 0.9, 1.0)])
+        person.controller.case.show_results([found])
         person.controller.refresh()
         process_events()
     measured = {

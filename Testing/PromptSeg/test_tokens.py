@@ -1,0 +1,128 @@
+"""The list of tokens: what is shown of them, and what its buttons do."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from PromptSegLib.tokens.class_token import load_token
+from Testing.support import random_token, tiny_backbone
+
+
+@lru_cache
+def token_data(name: str = "Kidney") -> bytes:
+    return random_token(tiny_backbone(), name).to_bytes()
+
+
+@pytest.fixture
+def listed(person: Any) -> Any:
+    """The section is open, with "Kidney" of the library selected."""
+    person.controller.library.keep(token_data(), "Kidney", None)
+    person.ui.tokensCollapsibleButton.collapsed = False
+    person.wait(lambda: person.ui.tokensTable.rowCount == 1)
+    person.ui.tokensTable.selectRow(0)
+    return person
+
+
+def names(person: Any) -> list[str]:
+    return [person.ui.tokensTable.item(row, 0).text() for row in range(person.ui.tokensTable.rowCount)]
+
+
+def test_shows_what_a_token_is(listed: Any) -> None:
+    details = listed.ui.tokenDetailsLabel.text
+    assert "Learned from" in details and "tiny-1" in details and "Kidney.promptseg" in details
+
+
+def test_buttons_wait_for_a_selection_and_say_so(person: Any) -> None:
+    for name in ("applyTokenButton", "renameTokenButton", "exportTokenButton", "deleteTokenButton"):
+        button = getattr(person.ui, name)
+        assert not button.enabled and button.toolTip
+    assert person.ui.importTokenButton.enabled
+
+
+def test_needs_a_scan_to_find_something_on(listed: Any, patient: Any) -> None:
+    assert "choose the scan" in listed.ui.applyTokenButton.toolTip
+    listed.choose(patient.scan)
+    listed.ui.tokensTable.selectRow(0)
+    assert listed.ui.applyTokenButton.enabled
+
+
+def test_rename(listed: Any, dialogs: Any) -> None:
+    dialogs.answer("Left kidney")
+    listed.press("renameTokenButton")
+    assert names(listed) == ["Left kidney"]
+    assert load_token(listed.controller.library.folder / "Left kidney.promptseg").name == "Left kidney"
+
+
+def test_a_cancelled_rename_changes_nothing(listed: Any, dialogs: Any) -> None:
+    dialogs.answer("")
+    listed.press("renameTokenButton")
+    assert names(listed) == ["Kidney"]
+
+
+def test_export_and_import(listed: Any, dialogs: Any, tmp_path: Path) -> None:
+    dialogs.answer(str(tmp_path / "for a colleague"))
+    listed.press("exportTokenButton")
+    file = tmp_path / "for a colleague.promptseg"
+    assert file.read_bytes() == token_data() and str(file) in listed.status
+
+    file.write_bytes(token_data("Spleen"))
+    dialogs.answer(str(file))
+    listed.press("importTokenButton")
+    assert names(listed) == ["Kidney", "Spleen"]
+
+
+def test_a_file_that_is_no_token_is_refused_in_one_sentence(listed: Any, dialogs: Any, tmp_path: Path) -> None:
+    file = tmp_path / "scan.nii.promptseg"
+    file.write_bytes(b"something else")
+    dialogs.answer(str(file))
+    listed.press("importTokenButton")
+    assert "scan.nii.promptseg" in listed.status and "\n" not in listed.status
+    assert names(listed) == ["Kidney"]
+
+
+def test_delete_asks_first(listed: Any, dialogs: Any) -> None:
+    import qt
+
+    dialogs.answer(qt.QMessageBox.Cancel)
+    listed.press("deleteTokenButton")
+    assert names(listed) == ["Kidney"]
+    dialogs.answer(qt.QMessageBox.Ok)
+    listed.press("deleteTokenButton")
+    assert names(listed) == []
+    assert "Kidney" in dialogs.shown[-1].text
+
+
+def test_a_damaged_file_is_listed_with_what_is_wrong(listed: Any) -> None:
+    (listed.controller.library.folder / "Broken.promptseg").write_bytes(b"garbage")
+    listed.controller.refresh()
+    assert names(listed) == ["Broken", "Kidney"]
+    listed.ui.tokensTable.selectRow(0)
+    assert "damaged" in listed.ui.applyTokenButton.toolTip or "choose the scan" in listed.ui.applyTokenButton.toolTip
+    assert not listed.ui.exportTokenButton.enabled and listed.ui.deleteTokenButton.enabled
+    assert "Broken.promptseg" in listed.ui.tokenDetailsLabel.text
+
+
+def test_another_folder_is_remembered(listed: Any, tmp_path: Path, qt_settings: Any) -> None:
+    from PromptSegPanel.tokens import library_folder
+
+    qt_settings("PromptSeg/Library", str(listed.controller.library.folder))
+    listed.ui.libraryPathLineEdit.currentPath = str(tmp_path / "empty")
+    assert names(listed) == [] and library_folder() == tmp_path / "empty"
+
+
+def test_a_token_of_the_scene_is_not_deleted_from_here(person: Any, patient: Any) -> None:
+    from PromptSegLib.mrml.tokens import store_token
+
+    person.choose(patient.scan)
+    key = person.add_structure("Kidney")
+    store_token(person.segmentation, key, token_data())
+    person.ui.tokensCollapsibleButton.collapsed = False
+    person.controller.refresh()
+    person.ui.tokensTable.selectRow(0)
+    assert person.ui.tokensTable.item(0, 3).text() == "this scene"
+    assert not person.ui.deleteTokenButton.enabled and "segment" in person.ui.deleteTokenButton.toolTip
+    assert person.ui.applyTokenButton.enabled and person.ui.exportTokenButton.enabled

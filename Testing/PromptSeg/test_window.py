@@ -1,0 +1,191 @@
+"""What the panel shows and keeps, without a computation."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+class PlayedInstaller:
+    """Says what is missing, and installs it at the first try."""
+
+    def __init__(self, problem: str = "") -> None:
+        self.packages = ["torch", "monai"]
+        self.problem = problem
+
+    def missing(self) -> list[str]:
+        return self.packages
+
+    def install(self) -> Any:
+        from PromptSegPanel.installing import Outcome
+
+        from PromptSegLib.errors import InputError
+
+        if self.problem:
+            raise InputError(self.problem)
+        self.packages = []
+        return Outcome(True, False, "All packages are installed.")
+
+
+def test_opens_and_says_what_to_do_without_the_packages(person: Any, patient: Any) -> None:
+    person.panel._installer = PlayedInstaller()
+    person.choose(patient.scan)
+    person.panel.check_packages()
+    liver = person.add_structure("liver")
+    person.draw(liver, patient.truth("liver"), patient.slices("liver"))
+    assert "press Install" in person.status
+    assert not person.ui.trainButton.enabled and "install" in person.ui.trainButton.toolTip
+    assert person.controller.engine.worker_pid == 0, "nothing is started that cannot work"
+    person.press("installButton")
+    assert person.status == "All packages are installed." and person.ui.trainButton.enabled
+    assert not person.ui.installButton.isVisibleTo(person.widget.parent)
+
+
+def test_a_failed_installation_is_said_in_the_log(person: Any) -> None:
+    person.panel._installer = PlayedInstaller("there is no network: connect this computer and try again")
+    person.panel.check_packages()
+    person.press("installButton")
+    assert "There is no network" in person.controller.log[-1]
+    assert person.ui.installButton.enabled
+
+
+def test_every_control_has_a_tool_tip(person: Any) -> None:
+    for name in [
+        "inputSelector",
+        "segmentationSelector",
+        "scribblesCheckBox",
+        "structuresList",
+        "trainButton",
+        "finishButton",
+        "previewCheckBox",
+        "opacitySlider",
+        "show3DCheckBox",
+        "applyButton",
+        "discardButton",
+        "undoButton",
+        "suggestButton",
+        "tokensTable",
+        "applyTokenButton",
+        "renameTokenButton",
+        "exportTokenButton",
+        "importTokenButton",
+        "deleteTokenButton",
+        "libraryPathLineEdit",
+        "deviceComboBox",
+        "backbonePathLineEdit",
+        "promptingComboBox",
+        "timeBudgetSlider",
+        "wheelhousePathLineEdit",
+        "clearCacheButton",
+        "logText",
+    ]:
+        assert getattr(person.ui, name).toolTip, name
+
+
+def test_a_scan_that_is_loaded_already_is_chosen(scene: Any, patient: Any, open_module: Any) -> None:
+    from Testing.PromptSeg.person import MODULE, Person
+
+    person = Person(open_module(MODULE))
+    assert person.ui.inputSelector.currentNode() is patient.scan
+    assert person.segmentation.GetName() == "CT segmentation"
+    assert "Press Add" in person.status
+
+
+def test_counts_drawn_slices_as_they_are_painted(person: Any, patient: Any) -> None:
+    person.choose(patient.scan)
+    key = person.add_structure("liver <&>")
+    person.wait(lambda: "liver" in person.ui.drawnLabel.text)
+    assert "nothing drawn yet" in person.ui.drawnLabel.text and "&lt;&amp;&gt;" in person.ui.drawnLabel.text
+    person.draw(key, patient.truth("liver"), patient.slices("liver", 2))
+    person.wait(lambda: "2 slices drawn, axial" in person.ui.drawnLabel.text)
+    assert person.ui.drawHintLabel.text
+    person.draw(key, patient.truth("liver"), patient.slices("liver", 5))
+    person.wait(lambda: not person.ui.drawHintLabel.text)
+
+
+def test_a_coronal_drawing_is_recognized(person: Any, patient: Any) -> None:
+    person.choose(patient.scan)
+    key = person.add_structure("liver")
+    truth = patient.truth("liver")
+    rows = np.flatnonzero(truth.any(axis=(0, 2)))[[5, 12, 19]]
+    person.draw(key, truth, rows.tolist(), axis=1)
+    person.wait(lambda: "3 slices drawn, coronal" in person.ui.drawnLabel.text)
+
+
+def test_ticks_decide_what_is_trained(person: Any, patient: Any) -> None:
+    import qt
+
+    from Testing.PromptSeg.person import texts
+
+    person.choose(patient.scan)
+    for name in ("liver", "spleen"):
+        person.draw(person.add_structure(name), patient.truth(name), patient.slices(name, 2))
+    person.wait(lambda: texts(person.ui.structuresList) == ["liver", "spleen"])
+    person.ui.structuresList.item(0).setCheckState(qt.Qt.Unchecked)
+    assert [s.key for s in person.controller.situation.trainable] == ["spleen"]
+    person.ui.structuresList.item(1).setCheckState(qt.Qt.Unchecked)
+    assert not person.ui.trainButton.enabled and "tick" in person.ui.trainButton.toolTip
+
+
+def test_choices_are_kept_in_the_scene(person: Any, patient: Any, tmp_path: Any) -> None:
+    from Testing.slicer_harness.driving import load_scene, save_scene
+
+    person.choose(patient.scan)
+    person.ui.scribblesCheckBox.checked = True
+    person.ui.timeBudgetSlider.value = 25
+    person.ui.opacitySlider.value = 70
+    save_scene(tmp_path / "choices.mrb")
+    load_scene(tmp_path / "choices.mrb")
+    person.wait(lambda: person.controller.case is not None)
+    assert person.ui.scribblesCheckBox.checked
+    assert (person.ui.timeBudgetSlider.value, person.ui.opacitySlider.value) == (25, 70)
+    assert person.controller.training.scribbles and person.controller.training.seconds == 25
+    assert person.controller.case.preview.opacity == pytest.approx(0.7)
+
+
+def test_settings_of_the_computer_are_kept_beyond_the_scene(person: Any, qt_settings: Any) -> None:
+    import slicer
+
+    qt_settings("PromptSeg/Device", "auto")
+    person.ui.deviceComboBox.currentIndex = person.ui.deviceComboBox.findData("cpu")
+    assert slicer.app.userSettings().value("PromptSeg/Device") == "cpu"
+    assert person.controller.engine.options.device == "cpu"
+
+
+def test_deleting_the_segmentation_asks_for_another(person: Any, patient: Any, scene: Any) -> None:
+    person.choose(patient.scan)
+    scene.RemoveNode(person.segmentation)
+    person.wait(lambda: "Choose a segmentation" in person.status)
+    assert not person.ui.trainButton.enabled
+
+
+def test_a_scan_in_color_is_refused_in_one_sentence(person: Any, scene: Any) -> None:
+    import slicer
+    import vtk
+
+    image = vtk.vtkImageData()
+    image.SetDimensions(8, 8, 3)
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 3)
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Photo")
+    node.SetAndObserveImageData(image)
+    node.CreateDefaultDisplayNodes()
+    person.ui.inputSelector.setCurrentNode(node)
+    person.wait(lambda: person.controller.case is not None)
+    key = person.add_structure("thing")
+    array = np.zeros((3, 8, 8), np.uint8)
+    array[1, 2:5, 2:5] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, person.segmentation, key, node)
+    person.wait(lambda: person.controller.situation.structures[0].drawn)
+    person.press("trainButton")
+    assert "Photo" in person.status and not person.controller.situation.busy
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_module_tests_itself(person: Any) -> None:
+    module = sys.modules[type(person.widget).__module__]
+    person.panel.close()
+    module.PromptSegTest().runTest()
