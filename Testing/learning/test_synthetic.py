@@ -16,6 +16,7 @@ from torch import Tensor
 from PromptSegLib.apps.cli import main
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.formats import write_image
+from PromptSegLib.learning.pretraining import synthetic_anatomy
 from PromptSegLib.learning.pretraining import trainer as trainer_module
 from PromptSegLib.learning.pretraining.objectives import REGION_TEMPERATURE
 from PromptSegLib.learning.pretraining.recipe import Recipe, pretrain
@@ -115,14 +116,16 @@ def test_the_body_stands_out_from_air() -> None:
     differences = []
     for seed, ensemble in enumerate(ensembles(*PLANE)):
         cavity = ensemble.kinds.index("cavity")
-        means = [label_means(render(np.random.default_rng((seed, n)), ensemble), ensemble) for n in range(4)]
+        means = [label_means(render(np.random.default_rng((seed, n)), ensemble), ensemble) for n in range(16)]
         if min((ensemble.labels == n).sum() for n in (0, cavity)) > 100:
             differences += [abs(m[cavity] - m[0]) for m in means]
-    assert len(differences) > 24 and np.quantile(differences, 0.1) > 0.1
+    assert len(differences) > 100 and np.mean(np.array(differences) < 0.1) < 0.03
 
 
-def test_one_tissue_looks_alike() -> None:
-    """The two sides of a pair differ in place, not in brightness."""
+def test_the_two_sides_of_a_pair_look_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They differ in place, not in brightness."""
+    # Other look-alikes are left out.
+    monkeypatch.setattr(synthetic_anatomy._Scene, "known_tissue", lambda self: None)
     same, different = [], []
     for seed, ensemble in enumerate(ensembles(*PLANE)):
         image = render(np.random.default_rng(seed), ensemble)
@@ -132,7 +135,7 @@ def test_one_tissue_looks_alike() -> None:
             for b in organs:
                 if a < b:
                     (same if tissues[a] == tissues[b] else different).append(abs(means[a] - means[b]))
-    assert len(same) > 10 and np.median(same) < 0.25 * np.median(different)
+    assert len(same) > 4 and np.median(same) < 0.25 * np.median(different)
 
 
 @pytest.mark.parametrize(("shape", "spacing"), [PLANE, VOLUME])
