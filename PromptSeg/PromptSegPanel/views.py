@@ -35,12 +35,6 @@ def shown_slice(volume_node: slicer.vtkMRMLScalarVolumeNode, axis: int) -> int |
     return None
 
 
-def is_scan_shown(volume_node: slicer.vtkMRMLScalarVolumeNode) -> bool:
-    """Whether any slice view has this scan in its background."""
-    nodes = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
-    return any(node.GetBackgroundVolumeID() == volume_node.GetID() for node in nodes)
-
-
 def _is_across(slice_node: slicer.vtkMRMLSliceNode, volume_node: slicer.vtkMRMLScalarVolumeNode, axis: int) -> bool:
     across = _array_to_ras(volume_node)[:3, axis]
     normal = _matrix(slice_node.GetSliceToRAS())[:3, 2]
