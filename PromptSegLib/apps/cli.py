@@ -334,6 +334,9 @@ def pretrain(
         str,
         typer.Option(help="Where the prompts of base classes go in those: full, none, or mixed with decoder alone."),
     ] = "mixed",
+    assignment_weight: Annotated[
+        float, typer.Option(min=0, help="Of prototype assignment beside segmentation, in the mode meta_self.")
+    ] = 0.3,
     synthetic: Annotated[
         float, typer.Option(min=0, max=1, help="Share of steps on synthetic anatomy instead of unlabelled scans.")
     ] = 0.0,
@@ -364,6 +367,7 @@ def pretrain(
         preset=preset,
         samples=samples,
         prompted=prompts,
+        assignment_weight=assignment_weight,
         synthetic=synthetic,
     )
     text = {} if card is None else _read_card(card)

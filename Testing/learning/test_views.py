@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -24,7 +26,7 @@ from PromptSegLib.learning.pretraining.views import (
     teacher_contrast,
 )
 from PromptSegLib.networks.punet import PRESETS
-from Testing.support import scan
+from Testing.support import reoriented, scan
 
 STILL = Ranges(turn=0.0, scale=0.0, shear=0.0, chance=0.0)
 SIZES = ViewSizes(((64, 64), (48, 48)), (72, 72))
@@ -130,6 +132,8 @@ def test_random_crops_stay_in_their_field(size: tuple[int, ...]) -> None:
         assert axis.min() < -38 and axis.max() > 38, "crops reach the edges"
     assert torch.allclose(row.amax(1) - row.amin(1), torch.tensor(63.0))
     assert torch.allclose(column.amax(1) - column.amin(1), torch.tensor(47.0))
+    across = positions[:, 2]
+    assert across.unique().tolist() == ([0] if len(size) == 2 else [-3, -1, 1, 3])
 
 
 def test_random_changes_stay_in_their_ranges() -> None:
@@ -142,6 +146,12 @@ def test_random_changes_stay_in_their_ranges() -> None:
         turn = torch.atan2(plane[:, 1, 0], plane[:, 0, 0])
         assert 0.9 * ranges.turn < turn.abs().max() <= ranges.turn
         assert float((turn != 0).float().mean()) == pytest.approx(changed, abs=0.08)
+
+
+def test_the_field_is_changed_before_it_is_cropped() -> None:
+    placement = random_placement(np.random.default_rng(0), 400, (48, 48), (80, 80), STUDENT_RANGES)
+    in_field = torch.linalg.solve(placement.matrix, placement.center)[:, :2].abs()
+    assert 15 < in_field.max() <= 16 + 1e-4
 
 
 def test_mirrored_if_asked_to() -> None:
@@ -174,6 +184,21 @@ def sampler_of(scans: ScanCache, labels: list[int], sizes: ViewSizes = SIZES, un
 
 def drawn(sampler: ViewSampler, count: int = 24, seed: int = 0) -> ViewBatch:
     return sampler.draw(np.random.default_rng(seed), count)
+
+
+def test_centers_follow_the_orientation(tmp_path: Path) -> None:
+    """An organ in one corner of a scan that is stored the other way around along every axis."""
+    image, _ = scan()
+    labels = np.zeros(image.array.shape, np.uint8)
+    labels[1:4, 8:14, 12:18] = 1
+    (tmp_path / "scan").mkdir()
+    for volume, name in ((image, "ct.nii.gz"), (image.with_array(labels), "oar.nii.gz")):
+        write_image(reoriented(volume, (0, 1, 2), (True, True, True)), tmp_path / "scan" / name)
+    sampler = sampler_of(ScanCache(find_scans(tmp_path, "ct.nii.gz", "oar.nii.gz"), tmp_path / "cache"), [1])
+    batch = drawn(sampler, 40)
+    distances = batch.students[0].placement.positions()[:, :2].norm(dim=1)
+    nearest = distances.masked_fill(batch.targets[0] < 0.5, torch.inf).flatten(1).amin(1)
+    assert float((nearest < 12).float().mean()) > 0.6, "three of four samples are centered on their organ"
 
 
 def middle_of(mask: Tensor, positions: Tensor) -> Tensor | None:

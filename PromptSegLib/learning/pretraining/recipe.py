@@ -13,7 +13,7 @@ import torch
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.files import require_folder, write_bytes
-from PromptSegLib.learning.pretraining.contrast import PROMPTED, Teacher, ViewObjective
+from PromptSegLib.learning.pretraining.contrast import ASSIGNMENT_WEIGHT, PROMPTED, Teacher, ViewObjective
 from PromptSegLib.learning.pretraining.objectives import (
     BaseClasses,
     Objective,
@@ -61,7 +61,7 @@ class Recipe:
     mode: str = "regions"
     prompted: str = "mixed"
     samples: int = 4
-    assignment_weight: float = 1e-2
+    assignment_weight: float = ASSIGNMENT_WEIGHT
     synthetic: float = 0.0
 
 
@@ -117,7 +117,7 @@ def pretrain(
         "scans": len(pairs),
         "base classes": list(recipe.classes.values()),
         "objectives": [objective.name for objective in objectives],
-        **({"prompts": recipe.prompted} if recipe.mode != "regions" else {}),
+        **({} if recipe.mode == "regions" else _view_settings(recipe)),
         **({"synthetic share": recipe.synthetic} if recipe.synthetic else {}),
         "samples per step": _samples(recipe),
         "schedule": asdict(recipe.schedule),
@@ -177,6 +177,11 @@ def _samples(recipe: Recipe) -> dict[str, int]:
     if recipe.mode != "regions":
         return {"views": recipe.samples}
     return {"labelled": recipe.active * recipe.per_class if recipe.classes else 0, "pairs": recipe.pairs}
+
+
+def _view_settings(recipe: Recipe) -> dict[str, object]:
+    weight = {"weight of the assignment": recipe.assignment_weight} if recipe.mode == "meta_self" else {}
+    return {"prompts": recipe.prompted, **weight}
 
 
 def _settings(recipe: Recipe) -> dict[str, object]:
