@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,10 +27,14 @@ _leaving: set[qt.QProcess] = set()
 
 
 class QProcessTransport:
-    """A `PromptSegLib.engine.transport.Transport` on `qt.QProcess`: lines arrive between the window's other events."""
+    """A `PromptSegLib.engine.transport.Transport` on `qt.QProcess`: lines arrive between the window's other events.
+
+    A callback that raises loses nothing but itself: the others are made with the next event.
+    """
 
     def __init__(self) -> None:
         self._process: qt.QProcess | None = None
+        self._pending: deque[Callable[[], None]] = deque()
         self._answers, self._log = Lines(), Lines()
         self._on_line: Callable[[bytes], None] = lambda line: None
         self._on_exit: Callable[[int], None] = lambda code: None
@@ -52,6 +58,7 @@ class QProcessTransport:
         on_log: Callable[[str], None],
     ) -> None:
         self._answers, self._log = Lines(), Lines()
+        self._pending.clear()
         self._on_line, self._on_exit, self._on_log = on_line, on_exit, on_log
         process = qt.QProcess()
         environment = qt.QProcessEnvironment.systemEnvironment()
@@ -69,13 +76,14 @@ class QProcessTransport:
 
     def pump(self, timeout_s: float) -> None:
         """Make the callbacks for what has arrived; wait for something at most this long."""
-        if self._process is not None and timeout_s > 0:
+        if self._process is not None and timeout_s > 0 and not self._pending:
             self._process.waitForReadyRead(round(1000 * timeout_s))
         self._read()
 
     def stop(self) -> None:
         """Close the worker's input, at which it ends, and kill one that does not. No callback comes any more."""
         process, self._process = self._process, None
+        self._pending.clear()
         if process is None:
             return
         for signal, slot in self._slots.items():
@@ -85,25 +93,47 @@ class QProcessTransport:
             _leave_alone(process)
 
     def _read(self) -> None:
-        if self._process is not None:
-            for line in self._answers.feed(self._process.readAllStandardOutput().data()):
-                self._on_line(line)
+        self._collect_lines()
+        self._deliver()
 
     def _read_log(self) -> None:
-        if self._process is not None:
-            for line in self._log.feed(self._process.readAllStandardError().data()):
-                self._on_log(line.decode(errors="replace"))
+        self._collect_log()
+        self._deliver()
 
     def _finish(self, code: int, status: object) -> None:
-        self._read()
-        self._read_log()
+        self._collect_lines()
+        self._collect_log()
         crashed = self._process is not None and self._process.exitStatus() == qt.QProcess.CrashExit
-        self._on_exit(_KILLED if crashed else code)
+        self._pending.append(functools.partial(self._on_exit, _KILLED if crashed else code))
+        self._deliver()
 
     def _fail(self, error: object) -> None:
         # Every other error ends the process, which _finish hears of.
         if error == qt.QProcess.FailedToStart:
-            self._on_exit(-1)
+            self._pending.append(functools.partial(self._on_exit, -1))
+            # On Windows this is heard within start(), whose caller does not have the transport yet.
+            self._deliver_soon()
+
+    def _collect_lines(self) -> None:
+        if self._process is not None:
+            lines = self._answers.feed(self._process.readAllStandardOutput().data())
+            self._pending.extend(functools.partial(self._on_line, line) for line in lines)
+
+    def _collect_log(self) -> None:
+        if self._process is not None:
+            lines = self._log.feed(self._process.readAllStandardError().data())
+            self._pending.extend(functools.partial(self._on_log, line.decode(errors="replace")) for line in lines)
+
+    def _deliver(self) -> None:
+        try:
+            while self._pending:
+                self._pending.popleft()()
+        finally:
+            if self._pending:
+                self._deliver_soon()
+
+    def _deliver_soon(self) -> None:
+        qt.QTimer.singleShot(0, self._deliver)
 
 
 def wait_for_leaving() -> None:

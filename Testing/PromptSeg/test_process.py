@@ -86,3 +86,64 @@ def test_a_worker_that_cannot_be_started_is_noticed(
     _, heard = start()
     wait(lambda: heard.exits)
     assert heard.exits == [-1]
+
+
+def test_one_that_fails_to_start_at_once_is_heard_of_after_the_start(
+    start: Callable[[], tuple[Any, Heard]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, where Qt tells of it before QProcess.start returns."""
+    import qt
+
+    def fail(process: Any, program: str, arguments: list[str]) -> None:
+        process.errorOccurred.emit(qt.QProcess.FailedToStart)
+
+    monkeypatch.setattr(qt.QProcess, "start", fail)
+    _, heard = start()
+    assert heard.exits == []
+    wait(lambda: heard.exits)
+    assert heard.exits == [-1]
+
+
+def test_a_callback_that_raises_loses_nothing_else(
+    panel_package: None, problems: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from PromptSegPanel.process import QProcessTransport
+
+    worker = tmp_path / "worker"
+    worker.write_text("#!/bin/sh\nprintf 'preview\\ndone\\nlast\\n'\necho words >&2\nexit 3\n")
+    worker.chmod(0o755)
+    monkeypatch.setattr("PromptSegPanel.process._python", lambda: str(worker))
+    heard: list[Any] = []
+
+    def on_line(line: bytes) -> None:
+        heard.append(line)
+        if line == b"preview":
+            raise RuntimeError("the views are gone")
+
+    transport = QProcessTransport()
+    with problems.expected("the views are gone"):
+        transport.start([], on_line, heard.append, lambda line: None)
+        wait(lambda: 3 in heard)
+    assert heard == [b"preview", b"done", b"last", 3]
+    transport.stop()
+
+
+def test_a_callback_may_stop_the_worker(panel_package: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from PromptSegPanel.process import QProcessTransport
+
+    from Testing.slicer_harness.driving import process_events
+
+    worker = tmp_path / "worker"
+    worker.write_text("#!/bin/sh\nprintf 'first\\nsecond\\n'\n")
+    worker.chmod(0o755)
+    monkeypatch.setattr("PromptSegPanel.process._python", lambda: str(worker))
+    transport, heard = QProcessTransport(), []
+
+    def on_line(line: bytes) -> None:
+        heard.append(line)
+        transport.stop()
+
+    transport.start([], on_line, heard.append, lambda line: None)
+    wait(lambda: heard)
+    process_events()
+    assert heard == [b"first"]
