@@ -22,7 +22,7 @@ class Sender:
         self._client = client
         self._scan = ""
         self._drawings: dict[str, str] = {}
-        self._tokens: dict[str, bytes] = {}
+        self._with_token: set[str] = set()
 
     def send_scan(self, volume_node: slicer.vtkMRMLScalarVolumeNode) -> list[Job]:
         """InputError if the scan cannot be used."""
@@ -48,23 +48,20 @@ class Sender:
         return [job]
 
     def send_token(self, key: str, data: bytes) -> list[Job]:
-        if self._tokens.get(key) == data:
-            return []
-        job = self._client.submit("put_token", key=key, data=data)
-        self.note_token(key, data)
-        job.on_failed.append(lambda sentence: self._tokens.pop(key, None))
-        return [job]
+        """Always sent: a training that was cancelled leaves the engine with a token that it only began to learn."""
+        self._with_token.add(key)
+        return [self._client.submit("put_token", key=key, data=data)]
 
     def note_token(self, key: str, data: bytes) -> None:
-        """The engine has this token already, since it made it."""
-        self._tokens[key] = data
+        """The engine has this token, since it made it."""
+        self._with_token.add(key)
 
     def forget(self) -> None:
         """Have the engine drop every class."""
-        for key in self._drawings.keys() | self._tokens.keys():
+        for key in self._drawings.keys() | self._with_token:
             self._client.submit("forget", key=key)
         self._drawings.clear()
-        self._tokens.clear()
+        self._with_token.clear()
 
     def _forget_scan(self) -> None:
         self._scan = ""

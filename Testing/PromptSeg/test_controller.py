@@ -289,6 +289,16 @@ def test_a_token_finds_its_structure_in_a_new_segment(drawn: Any, client: Played
     assert drawn.case.tokens() == {key: token_data()}
 
 
+def test_a_cancelled_training_leaves_no_half_trained_token_to_find_with(drawn: Any, client: PlayedClient) -> None:
+    trained(drawn, client)
+    drawn.choose("liver", True)
+    drawn.train()
+    drawn.cancel()
+    client.take()
+    drawn.find_again("liver")
+    assert "put_token" in client.take() and client.latest("put_token").arguments["data"] == token_data()
+
+
 def test_scribbles_are_sent_as_such(drawn: Any, client: PlayedClient) -> None:
     from dataclasses import replace
 
