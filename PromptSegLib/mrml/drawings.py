@@ -16,7 +16,7 @@ from PromptSegLib.imaging.volume import Geometry, Volume, slice_stack
 from PromptSegLib.mrml.grids import Region
 from PromptSegLib.mrml.memory import EMPTY, Memory, State, content_digests, digest_of
 from PromptSegLib.mrml.nodes import require_segment, require_segmentation, require_volume
-from PromptSegLib.mrml.records import DRAWINGS, SegmentRecords, forget_with_segments
+from PromptSegLib.mrml.records import DRAWINGS, SegmentRecords, follow_segments
 from PromptSegLib.mrml.segments import layer_of, layer_to_world, region_on_volume
 from PromptSegLib.mrml.volumes import geometry_from_node, index_to_world
 
@@ -35,7 +35,7 @@ class Drawings:
 
     Until a result was applied, the segment is the drawing. From then on, the drawing is what it was then, and every
     slice across the drawn axis that the user changed since: such a slice is known as it is now, also if it is empty.
-    All of this is kept in the scene, and forgotten with the segment.
+    All of this is kept in the scene, and comes back with a removed segment when that is undone.
 
     Args:
         segmentation_node: whose segments.
@@ -52,7 +52,7 @@ class Drawings:
         self._volume_node = require_volume(volume_node)
         self._records = SegmentRecords(segmentation_node, DRAWINGS)
         self._known: dict[str, tuple[tuple[object, ...], _Drawn | None]] = {}
-        forget_with_segments(self, segmentation_node)
+        follow_segments(self, segmentation_node)
 
     def read(self, segment_id: str) -> SliceDrawing | None:
         """The drawn slices, None if nothing is drawn.
@@ -124,6 +124,7 @@ class Drawings:
             segment.GetLabelValue(),
             tuple(np.round(places, 6).ravel()),
             self._shape(),
+            self._records.identity(segment_id),
             None if record is None else (record.GetID(), record.GetMTime()),
         )
         if segment_id not in self._known or self._known[segment_id][0] != key:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -192,19 +193,30 @@ def records() -> list[slicer.vtkMRMLTextNode]:
     return list(slicer.util.getNodesByClass("vtkMRMLTextNode"))
 
 
-def test_the_memory_is_hidden_and_dies_with_the_segment_and_the_segmentation(desk: Desk) -> None:
+def test_the_memory_is_hidden_and_dies_with_the_segmentation(desk: Desk) -> None:
     desk.cover()
     (node,) = records()
     assert node.GetHideFromEditors()
     assert "organ" in node.GetText()
-    segment = slicer.vtkSegment()
-    segment.DeepCopy(desk.segmentation.GetSegmentation().GetSegment("organ"))
-    desk.segmentation.GetSegmentation().RemoveSegment("organ")
-    assert "organ" not in node.GetText()
-    desk.segmentation.GetSegmentation().AddSegment(segment, "organ")
-    assert len(desk.drawings.read("organ").planes) > 3
     slicer.mrmlScene.RemoveNode(desk.segmentation)
     assert not records()
+
+
+def test_a_removed_segment_comes_back_with_its_memory(desk: Desk) -> None:
+    drawing = desk.cover()
+    desk.editor.logic.SaveStateForUndo()
+    desk.segmentation.GetSegmentation().RemoveSegment("organ")
+    desk.editor.logic.Undo()
+    assert same(desk.drawings.read("organ"), drawing)
+
+
+def test_a_new_segment_with_the_id_of_a_removed_one_has_no_memory(desk: Desk) -> None:
+    desk.cover()
+    mask = voxels_of(desk.segmentation, "organ")
+    desk.segmentation.GetSegmentation().RemoveSegment("organ")
+    desk.segmentation.GetSegmentation().AddEmptySegment("organ")
+    desk.editor.paint("organ", mask)
+    assert len(desk.drawings.read("organ").planes) > 3
 
 
 def test_a_clone_has_a_memory_of_its_own(desk: Desk) -> None:
@@ -219,10 +231,19 @@ def test_a_clone_has_a_memory_of_its_own(desk: Desk) -> None:
     assert list(copies.read("organ").planes) == [5]
 
 
-@pytest.mark.parametrize("text", ["", "nonsense", "[]", '{"organ": 5}', '{"organ": {"states": [{}]}}'])
-def test_a_damaged_memory_counts_as_none(desk: Desk, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "nonsense", "[]", '{"organ": 5}'])
+def test_damaged_memories_count_as_none(desk: Desk, text: str) -> None:
     desk.cover()
     records()[0].SetText(text)
+    assert len(desk.drawings.read("organ").planes) == np.count_nonzero(RESULT.any(axis=(1, 2)))
+
+
+@pytest.mark.parametrize("record", [5, [], {"states": [{}]}])
+def test_a_damaged_memory_counts_as_none(desk: Desk, record: object) -> None:
+    desk.cover()
+    (node,) = records()
+    (identity,) = json.loads(node.GetText())
+    node.SetText(json.dumps({identity: {"segment": "organ", "record": record}}))
     assert len(desk.drawings.read("organ").planes) == np.count_nonzero(RESULT.any(axis=(1, 2)))
 
 
