@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 
 import numpy as np
@@ -11,12 +12,14 @@ import vtk
 from PromptSegLib.engine.messages import Box, Preview, SegmentedClass
 from PromptSegLib.errors import InputError
 from PromptSegLib.mrml.grids import Region, box_extent, box_shape, extent_box, union
-from PromptSegLib.mrml.nodes import require_segment, require_segmentation, require_volume, voxels
+from PromptSegLib.mrml.nodes import array_from_matrix, require_segment, require_segmentation, require_volume, voxels
 from PromptSegLib.mrml.segments import BINARY_LABELMAP, layer_of
+
+_CLOSED_SURFACE = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
 
 
 class PreviewNode:
-    """A hidden segmentation with one layer per class, on the voxels of the scan.
+    """A hidden segmentation with one layer per class, on the voxels of the scan, wherever the scan is moved.
 
     It is neither listed nor saved. Its segments have the IDs, names and colors of the user's.
 
@@ -43,7 +46,13 @@ class PreviewNode:
         self._node.GetDisplayNode().SetSaveWithScene(False)
         self._node.GetDisplayNode().SetVisibility3D(False)
         self._node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
-        self._node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+        node = self._node
+        _place(node, volume_node)
+        tag = volume_node.AddObserver(
+            slicer.vtkMRMLTransformableNode.TransformModifiedEvent, lambda caller, event: _place(node, volume_node)
+        )
+        self._stop_following = weakref.finalize(self, volume_node.RemoveObserver, tag)
+        self._stop_following.atexit = False
 
     @property
     def node(self) -> slicer.vtkMRMLSegmentationNode:
@@ -117,6 +126,7 @@ class PreviewNode:
 
     def remove(self) -> None:
         """Take the preview out of the scene, if it still is there."""
+        self._stop_following()
         scene = self._node.GetScene()
         if scene is not None:
             display = self._node.GetDisplayNode()
@@ -173,9 +183,7 @@ class PreviewNode:
         segment = segmentation.GetSegment(segment_id)
         if segment is None:
             image = slicer.vtkOrientedImageData()
-            matrix = vtk.vtkMatrix4x4()
-            require_volume(self._volume_node).GetIJKToRASMatrix(matrix)
-            image.SetImageToWorldMatrix(matrix)
+            image.SetImageToWorldMatrix(_voxel_places(require_volume(self._volume_node)))
             image.SetExtent(0, -1, 0, -1, 0, -1)
             image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
             # A new segment is given a surface as others have one, which would stay that of no voxels.
@@ -187,6 +195,36 @@ class PreviewNode:
         segment.SetName(users.GetName())
         segment.SetColor(users.GetColor())
         return segment.GetRepresentation(BINARY_LABELMAP)
+
+
+def _place(node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Let a segmentation on the voxels of a scan lie where the scan is now."""
+    if node.GetScene() is None or volume_node.GetScene() is None:
+        return
+    if node.GetTransformNodeID() != volume_node.GetTransformNodeID():
+        node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+    # When a transform is hardened, it is the scan's own voxels that move.
+    places = _voxel_places(volume_node)
+    segmentation = node.GetSegmentation()
+    had_surfaces, moved = segmentation.ContainsRepresentation(_CLOSED_SURFACE), False
+    for segment_id in segmentation.GetSegmentIDs():
+        segment = segmentation.GetSegment(segment_id)
+        image, matrix = segment.GetRepresentation(BINARY_LABELMAP), vtk.vtkMatrix4x4()
+        image.GetImageToWorldMatrix(matrix)
+        if not np.allclose(array_from_matrix(matrix), array_from_matrix(places)):
+            image.SetImageToWorldMatrix(places)
+            segment.Modified()
+            moved = True
+    if moved and had_surfaces:
+        node.RemoveClosedSurfaceRepresentation()
+        node.CreateClosedSurfaceRepresentation()
+
+
+def _voxel_places(volume_node: slicer.vtkMRMLScalarVolumeNode) -> vtk.vtkMatrix4x4:
+    """From the scan's voxel (i, j, k) to its own RAS mm."""
+    matrix = vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASMatrix(matrix)
+    return matrix
 
 
 def _plane_box(index: int, plane: np.ndarray, axis: int) -> Box:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import slicer
 
 from PromptSegLib.engine.messages import Preview, SegmentedClass
 from PromptSegLib.errors import InputError
+from PromptSegLib.mrml.nodes import matrix_from_array
 from PromptSegLib.mrml.preview import PreviewNode
 from PromptSegLib.mrml.segments import region_on_volume
 from Testing.mrml.builders import (
@@ -90,6 +93,39 @@ def test_a_result_replaces_the_class_and_leaves_the_others(desk: Desk) -> None:
     assert desk.preview.mask("bone") is None
 
 
+def test_it_follows_the_scan(desk: Desk) -> None:
+    organ = ellipsoid(radius=0.3)
+    desk.preview.show([result("organ", organ)])
+    desk.preview.show_3d = True
+    transform = add_transform(rotation(1, 2, 3), desk.volume)
+    assert (desk.shown("organ") == organ).all()
+    desk.volume.SetAndObserveTransformNodeID(None)
+    assert (desk.shown("organ") == organ).all()
+    moved = np.eye(4)
+    moved[:3, 3] = 30, 20, 10
+    desk.volume.SetAndObserveTransformNodeID(transform.GetID())
+    transform.SetMatrixTransformToParent(matrix_from_array(moved))
+    assert (desk.shown("organ") == organ).all()
+    before = surface_center(desk)
+    desk.volume.HardenTransform()
+    assert (desk.shown("organ") == organ).all()
+    assert np.allclose(surface_center(desk), before + moved[:3, 3], atol=0.1)
+    desk.preview.show([result("bone", organ)])
+    assert (desk.shown("bone") == organ).all()
+
+
+def test_once_given_up_it_follows_no_more(desk: Desk) -> None:
+    node = desk.preview.node
+    desk.preview.remove()
+    add_transform(rotation(1, 2, 3), desk.volume)
+    assert node.GetTransformNodeID() != desk.volume.GetTransformNodeID()
+    other = PreviewNode(desk.segmentation, desk.volume)
+    alive = weakref.ref(other)
+    del other
+    gc.collect()
+    assert alive() is None
+
+
 def test_what_is_shown_is_a_copy(desk: Desk) -> None:
     found = result("organ", ellipsoid())
     desk.preview.show([found])
@@ -123,6 +159,11 @@ def test_it_is_neither_listed_nor_saved_and_the_user_s_segments_stay(desk: Desk,
 def surface(desk: Desk, segment_id: str = "organ") -> int:
     polygons = desk.preview.node.GetClosedSurfaceInternalRepresentation(segment_id)
     return 0 if polygons is None else polygons.GetNumberOfPoints()
+
+
+def surface_center(desk: Desk) -> np.ndarray:
+    """RAS mm in the preview's own coordinates."""
+    return np.array(desk.preview.node.GetClosedSurfaceInternalRepresentation("organ").GetCenter())
 
 
 def test_surfaces_are_made_only_when_asked_for(desk: Desk) -> None:
