@@ -21,20 +21,42 @@ from Testing.mrml.test_applying import result
 SHAPE = (300, 512, 512)
 SLICES = (100, 120, 150, 180, 200)
 LIMIT_S = 0.05
+TRIES = 4
+ORPHANS = 8
+TOKEN = bytes(250_000)
 Result = TypeVar("Result")
 
 
-def quickly(call: Callable[[], Result]) -> Result:
-    """The call's result. Only the processor's time counts: other work on the machine is not the panel's."""
-    start = time.process_time()
-    value = call()
-    seconds = time.process_time() - start
-    assert seconds < LIMIT_S, f"{1000 * seconds:.0f} ms"
-    return value
+class Stopwatch:
+    """The processor's time that calls take, by name: other work on the machine is not the panel's."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def time(self, name: str, call: Callable[[], Result]) -> Result:
+        """The call's result."""
+        start = time.process_time()
+        value = call()
+        self.seconds[name] = time.process_time() - start
+        return value
 
 
 @pytest.mark.slow
 def test_calls_on_the_window_s_thread_are_quick(scene: slicer.vtkMRMLScene) -> None:
+    best: dict[str, float] = {}
+    for _ in range(TRIES):
+        scene.Clear()
+        for name, seconds in session().items():
+            best[name] = min(seconds, best.get(name, seconds))
+        slow = {name: f"{1000 * seconds:.0f} ms" for name, seconds in best.items() if seconds >= LIMIT_S}
+        if not slow:
+            return
+    pytest.fail(f"the quickest of {TRIES}: {slow}")
+
+
+def session() -> dict[str, float]:
+    """The seconds that each call takes, by name, from a first drawing to the correction of a result."""
+    watch = Stopwatch()
     volume = add_volume(np.zeros(SHAPE, np.int16), np.diag([0.8, 0.8, 1.5, 1.0]))
     segmentation = add_segmentation(volume, "organ", "bone")
     editor = Editor(segmentation, volume)
@@ -43,20 +65,27 @@ def test_calls_on_the_window_s_thread_are_quick(scene: slicer.vtkMRMLScene) -> N
     drawings, preview = Drawings(segmentation, volume), PreviewNode(segmentation, volume)
     found = result("organ", organ)
 
-    quickly(lambda: volume_from_node(volume))
-    quickly(lambda: revision(volume))
-    quickly(lambda: drawings.revision("organ"))
-    assert quickly(lambda: drawings.summary("organ")) == ("axial", 5)
-    assert len(quickly(lambda: drawings.read("organ")).planes) == 5
-    for axis, indices in ((0, SLICES), (0, SLICES), (1, (240, 256)), (2, (240, 256))):
-        planes = {index: np.moveaxis(organ, axis, 0)[index] for index in indices}
-        quickly(lambda axis=axis, planes=planes: preview.update(Preview("organ", axis, planes)))
-    quickly(lambda: preview.show([found]))
-    quickly(lambda: store_token(segmentation, "organ", bytes(250_000)))
-    quickly(lambda: stored_tokens(segmentation))
+    watch.time("volume_from_node", lambda: volume_from_node(volume))
+    watch.time("revision of the scan", lambda: revision(volume))
+    watch.time("revision of the drawing", lambda: drawings.revision("organ"))
+    assert watch.time("summary", lambda: drawings.summary("organ")) == ("axial", 5)
+    assert len(watch.time("read", lambda: drawings.read("organ")).planes) == 5
+    for number, (axis, indices) in enumerate(((0, SLICES), (0, SLICES), (1, (240, 256)), (2, (240, 256)))):
+        shown = Preview("organ", axis, {index: np.moveaxis(organ, axis, 0)[index] for index in indices})
+        watch.time(f"update {number}", lambda shown=shown: preview.update(shown))
+    watch.time("show", lambda: preview.show([found]))
+
+    lesions = [f"lesion {number}" for number in range(ORPHANS)]
+    for name in lesions:
+        segmentation.GetSegmentation().AddEmptySegment(name)
+        store_token(segmentation, name, TOKEN)
+        segmentation.GetSegmentation().RemoveSegment(name)
+    watch.time("store_token", lambda: store_token(segmentation, "organ", TOKEN))
+    assert watch.time("stored_tokens", lambda: stored_tokens(segmentation)) == {"organ": TOKEN}
 
     editor.paint("organ", organ & ~on_slices(organ, SLICES))
     drawings.remember("organ", drawings.read("organ"))
     editor.paint("organ", on_slices(organ, [130]), erase=True)
-    quickly(lambda: drawings.revision("organ"))
-    quickly(lambda: drawings.read("organ"))
+    watch.time("revision of a corrected drawing", lambda: drawings.revision("organ"))
+    watch.time("read a corrected drawing", lambda: drawings.read("organ"))
+    return watch.seconds
