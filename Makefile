@@ -16,7 +16,7 @@ screenshots: demo libraries
 	$(VENV)/bin/python -m Testing.PromptSeg.screenshots Resources/Screenshots
 
 test: lint libraries
-	$(VENV)/bin/python -m pytest -q
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile
 
 libraries:
 	@$(PYTHON) Testing/slicer_harness/system_libraries.py

@@ -67,6 +67,7 @@ class Client:
         """Device and backbone in use, once the worker has opened them."""
         self._factory = transport_factory
         self._transport: Transport | None = None
+        self._start_wanted = False
         self._folder: Path | None = None
         self._codec: Codec | None = None
         self._numbers = itertools.count(1)
@@ -75,6 +76,8 @@ class Client:
         self._queue: deque[Job] = deque()
         self._running: _Running | None = None
         self._cancel_since: float | None = None
+        self._scans = itertools.count(1)
+        self._volume: Volume | None = None
         self._image: Packed | None = None
         self._image_files: list[Path] = []
         self._writing: _Writing | None = None
@@ -159,16 +162,12 @@ class Client:
     # For those who cannot wait.
 
     def submit(self, method: str, **arguments: Any) -> Job:
-        """Queue a request of the Session's methods and return at once. Starts the worker where there is none."""
+        """Queue a request of the Session's methods and return at once; `poll` sends it, and starts a worker for it."""
         job = Job(method, arguments)
-        if method == "set_image":
-            self._drawings.clear()
-            self._image = None
         self._queue.append(job)
-        if self._transport is None:
+        if self._transport is None and not self._start_wanted:
             self._deaths = 0
-            self._start()
-        self._send_next()
+            self._start_wanted = True
         return job
 
     def set_focus(self, axis: int, index: int) -> None:
@@ -189,27 +188,20 @@ class Client:
 
     def poll(self, timeout_s: float = 0.0) -> None:
         """Make the callbacks for what has happened; wait for something at most ``timeout_s``."""
+        if self._start_wanted:
+            self._start()
         if self._transport is not None:
             self._transport.pump(timeout_s)
         if self._cancel_since is not None and time.monotonic() - self._cancel_since > CANCEL_SECONDS:
-            assert self._transport is not None
-            self._transport.write(_LEAVE)
-            self._transport.stop()
-            self._on_exit(0)
+            self._replace_deaf_worker()
         self._send_next()
-
-    def restart(self, *, device: str | None = None, backbone: str | None = None) -> None:
-        """End the worker and begin with another device or backbone; scan and drawings are sent again, tokens go."""
-        self._stop_worker("the settings of the engine were changed")
-        self.device, self.backbone = device or self.device, backbone
-        self._tokens.clear()
 
     def close(self) -> None:
         """End the worker and remove the folder; every job that is not finished fails."""
         self._stop_worker("the engine was closed")
         if self._folder is not None:
             remove_folder(self._folder)
-            self._folder = self._codec = self._image = None
+            self._folder = self._codec = self._image = self._volume = None
 
     @property
     def worker_pid(self) -> int:
@@ -219,10 +211,18 @@ class Client:
     # Starting, sending, hearing.
 
     def _start(self) -> None:
-        if self._folder is None:
-            self._folder = make_folder()
-            self._codec = Codec(self._folder, "client")
-        transport = self._factory()
+        self._start_wanted = False
+        try:
+            if self._folder is None:
+                self._folder = make_folder()
+                self._codec = Codec(self._folder, "client")
+            # Systems clean their folders of temporary files now and then.
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            self._launch(self._factory(), self._folder)
+        except (OSError, InputError) as error:
+            self._give_up(f"the engine cannot be started: {getattr(error, 'strerror', None) or error}")
+
+    def _launch(self, transport: Transport, folder: Path) -> None:
         self._transport, self._ready = transport, False
 
         def on_line(line: bytes) -> None:
@@ -233,10 +233,10 @@ class Client:
             if transport is self._transport:
                 self._on_exit(code)
 
-        transport.start([str(self._folder)], on_line, on_exit, self.log.append)
+        transport.start([str(folder)], on_line, on_exit, self.log.append)
 
     def _stop_worker(self, reason: str) -> None:
-        transport, self._transport = self._transport, None
+        transport, self._transport, self._start_wanted = self._transport, None, False
         if transport is not None:
             # So that it leaves the folder in place.
             transport.write(_LEAVE)
@@ -263,22 +263,27 @@ class Client:
         if job.method == "set_image" and not self._image_is_written(job):
             return
         self._queue.popleft()
-        assert self._codec is not None
+        assert self._codec is not None and self._transport is not None
         self._codec.written.clear()
         number = next(self._numbers)
-        job.state = "running"
         arguments = {"image": self._image} if job.method == "set_image" else job.arguments
-        self._running = _Running(number, job)
-        self._write({"id": number, "method": job.method, "arguments": arguments})
-        self._running.files = list(self._codec.written)
+        try:
+            line = self._codec.encode({"id": number, "method": job.method, "arguments": arguments})
+        except (OSError, ProtocolError) as error:
+            job.fail(f"the engine cannot be told: {getattr(error, 'strerror', None) or error}")
+            return
+        job.state = "running"
+        self._running = _Running(number, job, list(self._codec.written))
+        self._transport.write(line)
 
     def _image_is_written(self, job: Job) -> bool:
         """Whether the scan lies in its file; begins to write it, in a thread, when nobody has yet."""
-        if isinstance(job, _Replay):
+        if isinstance(job, _Replay) and all(path.exists() for path in self._image_files):
             return True
         if self._writing is None or self._writing.job is not job:
             assert self._folder is not None
-            self._writing = _Writing(job, self._folder)
+            volume = self._volume if isinstance(job, _Replay) else job.arguments["image"]
+            self._writing = _Writing(job, volume, Codec(self._folder, f"scan{next(self._scans)}"))
         if not self._writing.is_over:
             return False
         writing, self._writing = self._writing, None
@@ -288,7 +293,10 @@ class Client:
             return False
         for path in self._image_files:
             path.unlink(missing_ok=True)
-        self._image, self._image_files = writing.packed, writing.files
+        self._image, self._image_files, self._volume = writing.packed, writing.files, writing.volume
+        if not isinstance(job, _Replay):
+            # They were drawn on another scan.
+            self._drawings.clear()
         return True
 
     def _on_line(self, line: bytes) -> None:
@@ -297,10 +305,14 @@ class Client:
             message = self._codec.decode(line)
         except ProtocolError as error:
             self.log.append(str(error))
+            if self._running is not None and Codec.number_of(line) == self._running.number:
+                self._end_running().fail(f"the engine's answer cannot be read: {error}")
             return
         event = message.get("event")
         if event == "hello":
             self._on_hello(message)
+        elif event == "notice":
+            self.notice(message["message"])
         elif self._running is not None and message.get("id") == self._running.number:
             self._on_event(event, message)
 
@@ -335,11 +347,16 @@ class Client:
         elif event == "checkpoint":
             self._tokens[message["key"]] = message["token"]
         elif event in ("done", "cancelled", "failed"):
-            for path in self._running.files:
-                path.unlink(missing_ok=True)
-            self._running, self._cancel_since = None, None
-            self._on_end(job, event, message)
+            self._on_end(self._end_running(), event, message)
             self._send_next()
+
+    def _end_running(self) -> Job:
+        """The job that was running; nothing is running now."""
+        assert self._running is not None
+        running, self._running, self._cancel_since = self._running, None, None
+        for path in running.files:
+            path.unlink(missing_ok=True)
+        return running.job
 
     def _on_end(self, job: Job, event: str, message: dict[str, Any]) -> None:
         if event == "failed":
@@ -370,13 +387,11 @@ class Client:
             self._tokens.pop(arguments["key"], None)
         elif job.method == "tune":
             self._tokens.update(result.tokens)
-            for sentence in result.notes:
-                self.notice(sentence)
 
     # When the worker dies.
 
     def _on_exit(self, code: int) -> None:
-        was_ready, running, killed = self._ready, self._running, code in _KILLED_BY_THE_SYSTEM
+        was_ready, killed = self._ready, code in _KILLED_BY_THE_SYSTEM
         self._transport = None
         self._deaths += 1
         if not was_ready and not killed:
@@ -390,17 +405,36 @@ class Client:
             cause = "The engine was ended by the system, most likely because memory ran out."
         else:
             cause = "The engine stopped unexpectedly."
-        sentence = f"{cause} It was started again, and nothing that you drew is lost."
-        failed = running.job if running is not None and not isinstance(running.job, _Replay) else None
-        waiting = [job for job in self._abandoned() if job is not failed]
-        self._queue.extend(waiting)
-        self._start()
+        sentence = f"{cause} It is started again, and nothing that you drew is lost."
+        failed = self._begin_anew()
         self.notice(sentence)
         if failed is not None:
-            if failed.method == "tune":
-                keys = failed.arguments["keys"]
-                failed.result = TuneResult({k: self._tokens[k] for k in keys if k in self._tokens}, True)
+            failed.result = self._saved_result(failed)
             failed.fail(sentence)
+
+    def _replace_deaf_worker(self) -> None:
+        """A worker that does not obey is deep in something: end it, and have what was cancelled cancelled."""
+        assert self._transport is not None
+        self._transport.write(_LEAVE)
+        self._transport.stop()
+        cancelled = self._begin_anew()
+        if cancelled is not None:
+            cancelled.finish(self._saved_result(cancelled), cancelled=True)
+
+    def _begin_anew(self) -> Job | None:
+        """Have a new worker started for the jobs that wait; the one that was running comes back."""
+        running = self._running.job if self._running is not None else None
+        interrupted = None if isinstance(running, _Replay) else running
+        waiting = [job for job in self._abandoned() if job is not interrupted]
+        self._queue.extend(waiting)
+        self._transport, self._start_wanted = None, True
+        return interrupted
+
+    def _saved_result(self, job: Job) -> TuneResult | None:
+        """What is left of a job whose worker is no more: the tokens that it saved, or that there were before."""
+        if job.method != "tune":
+            return None
+        return TuneResult({key: self._tokens[key] for key in job.arguments["keys"] if key in self._tokens}, True)
 
     def _give_up(self, reason: str) -> None:
         """The worker cannot work: every job fails, and the next `submit` tries again."""
@@ -422,11 +456,10 @@ class _Running:
 class _Writing:
     """A scan on its way into its file, in a thread of its own: 160 MB would stop a window for a moment."""
 
-    def __init__(self, job: Job, folder: Path):
-        self.job = job
+    def __init__(self, job: Job, volume: Volume | None, codec: Codec):
+        self.job, self.volume = job, volume
         self.packed: Packed | None = None
         self.problem: str | None = None
-        codec = Codec(folder, f"scan{id(self)}")
         self._thread = threading.Thread(target=self._write, args=(codec,), daemon=True)
         self._thread.start()
         self.files = codec.written
@@ -437,6 +470,6 @@ class _Writing:
 
     def _write(self, codec: Codec) -> None:
         try:
-            self.packed = codec.pack(self.job.arguments["image"])
+            self.packed = codec.pack(self.volume)
         except (OSError, ProtocolError) as error:
             self.problem = getattr(error, "strerror", None) or str(error)

@@ -6,7 +6,7 @@ Planes are 2-D arrays in array orientation: plane ``i`` of an array is ``np.move
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -83,8 +83,7 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class TuneResult:
-    """Token files' contents by key; notes: sentences for the user, as when memory ran out on the GPU."""
+    """Token files' contents by key; of a cancelled training, the best so far."""
 
     tokens: Mapping[str, bytes]
     cancelled: bool = False
-    notes: tuple[str, ...] = field(default=())

@@ -2,8 +2,10 @@
 
 Version 1. The worker begins with ``{"event": "hello", "protocol": 1, "version": …}``. The client sends requests
 ``{"id": 7, "method": "tune", "arguments": {…}}``; about request 7 the worker sends ``progress``, ``preview`` and
-``checkpoint`` events, and at last one of ``done``, ``failed`` or ``cancelled``. Two requests have no answer:
-``cancel`` (``{"id": 7}``) and ``focus`` (``{"axis": 0, "index": 31}``); they are obeyed while another one is worked on.
+``checkpoint`` events, and at last one of ``done``, ``failed`` or ``cancelled``; training that is cancelled is ``done``
+with what there is. A ``notice`` is a sentence for the user. Three requests have no answer and are obeyed while another
+one is worked on: ``cancel`` (``{"id": 7}``), ``focus`` (``{"axis": 0, "index": 31}``) and ``leave``, which ends the
+worker but not the folder.
 
 Values that JSON lacks are objects with a ``$``: arrays (name, type and shape of a raw file), bytes, slices, mappings
 with whole numbers as keys, and the dataclasses of `PromptSegLib.engine.messages` and `PromptSegLib.imaging.volume`.
@@ -88,8 +90,17 @@ class Codec:
             raise ProtocolError(f"not a message: {line[:80]!r}")
         try:
             return {key: self._unpack(value) for key, value in message.items()}
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except (KeyError, TypeError, ValueError, OSError, MemoryError) as error:
             raise ProtocolError(f"a damaged message: {error}") from error
+
+    @staticmethod
+    def number_of(line: bytes) -> int | None:
+        """Which request a line belongs to that `decode` refused."""
+        try:
+            number = json.loads(line).get("id")
+        except (ValueError, AttributeError):
+            return None
+        return number if isinstance(number, int) else None
 
     def write_array(self, array: np.ndarray) -> dict[str, Any]:
         """Write an array, plane by plane, and return what stands for it in a message.
@@ -165,15 +176,15 @@ class Codec:
         expected = dtype.itemsize * math.prod(shape)
         if path.stat().st_size != expected:
             raise ValueError(f"{name} does not have {expected} bytes")
-        if expected < _MAP_FROM_BYTES:
+        if expected < _MAP_FROM_BYTES or os.name != "posix":
             array = np.fromfile(path, dtype).reshape(shape)
         else:
+            # Not on Windows, which does not delete what is mapped.
             with open(path, "rb") as file:
                 # Copy on write: nobody is surprised by a read-only array, nor by changes of the other side's file.
                 mapped = mmap.mmap(file.fileno(), expected, access=mmap.ACCESS_COPY)
             array = np.frombuffer(mapped, dtype).reshape(shape)
-        # Windows does not delete what is mapped; there it goes with the folder.
-        if not self.keep_files and (os.name == "posix" or expected < _MAP_FROM_BYTES):
+        if not self.keep_files:
             path.unlink(missing_ok=True)
         return array
 

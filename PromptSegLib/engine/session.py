@@ -5,9 +5,11 @@ The same methods are offered in this process by `Session` and on a worker proces
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,7 +25,8 @@ from PromptSegLib.engine.messages import (
 from PromptSegLib.engine.previewing import PreviewOrder
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
-from PromptSegLib.imaging.volume import Volume
+from PromptSegLib.imaging.interpolation import DrawnShape
+from PromptSegLib.imaging.volume import Volume, slice_stack
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.segmenter import Segmentation, Segmenter
@@ -34,6 +37,11 @@ from PromptSegLib.networks.device import is_out_of_memory, release_memory
 from PromptSegLib.networks.weights import load_network
 from PromptSegLib.tokens.class_token import ClassToken, Terminology, parse_token
 
+PREVIEW_SHARE = 0.25
+"""Of the time of training, at most this part goes into previews."""
+
+T = TypeVar("T")
+
 GPU_BECAME_FULL = "The graphics card ran out of memory: the work goes on with the processor, which takes longer."
 
 
@@ -42,7 +50,8 @@ class _Class:
     info: ClassInfo
     drawing: SliceDrawing | None = None
     token: ClassToken | None = None
-    doubt: np.ndarray | None = None
+    doubt: tuple[int, np.ndarray] | None = None
+    """Array axis of the last segmentation's slices, and how many pixels of each it left undecided."""
 
 
 def _nothing(*_: object) -> None:
@@ -61,12 +70,15 @@ class Session:
     folder: Path | None = None
     focus: tuple[int, int] | None = None
     """Array axis and index of the slice that the user looks at; it is previewed first."""
+    notice: Callable[[str], None] = _nothing
+    """Called with sentences for the user, as when memory ran out on the graphics card."""
 
     _image: Volume | None = None
     _classes: dict[str, _Class] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._network = load_network(self.backbone, self.device)
+        self._fingerprint = self._network.fingerprint()
         self._features = ScanFeatures(folder=self.folder)
 
     @property
@@ -111,7 +123,7 @@ class Session:
     def put_token(self, key: str, data: bytes) -> ClassInfo:
         """Take a token that was trained before; returns what it says of its class."""
         token = parse_token(data)
-        Segmenter(self._network, [token])
+        self.segmenter([token])
         term = token.terminology
         info = ClassInfo(token.name, token.color, (term.scheme, term.code, term.meaning) if term else None)
         self._classes.setdefault(key, _Class(info)).token = token
@@ -154,40 +166,40 @@ class Session:
         if missing:
             name = self._entry(missing[0]).info.name
             raise InputError(f"nothing is drawn of '{name}': draw it on at least one slice")
-        notes: list[str] = []
         tokens: dict[str, bytes] = {}
+        options = TuningOptions(prompting, seconds)
         for number, key in enumerate(keys):
             entry = self._entry(key)
-            scan = DrawnScan(image, self._annotation(entry, image))
 
             def progress(now: TuningProgress, key: str = key, number: int = number) -> None:
                 left = now.seconds_left if len(keys) == 1 else None
                 done = (number + now.step / now.steps) / len(keys)
                 report(Progress("training", done, left, key, now.step, now.loss, now.held_out_dsc))
 
-            order = PreviewOrder(scan.annotation.slices, image.array.shape[scan.annotation.axis])
-
-            def improved(token: ClassToken, key: str = key, entry: _Class = entry, order: PreviewOrder = order) -> None:
-                entry.token = token
-                checkpoint(key, token.to_bytes())
-                self._send_previews(key, entry, image, order, preview, cancelled)
-
             report(Progress("training", number / len(keys), None, key))
             try:
-                entry.token = self._tune(scan, entry, TuningOptions(prompting, seconds), progress, improved, cancelled)
+                scan = DrawnScan(image, self._annotation(entry, image))
+                previewer = _Previewer(self, key, entry, scan, preview, cancelled)
+
+                def improved(token: ClassToken, key: str = key, previewer: _Previewer = previewer) -> None:
+                    checkpoint(key, token.to_bytes())
+                    previewer.show(token)
+
+                entry.token = self._tune(scan, entry, options, progress, improved, cancelled)
             except InterruptedError:
-                return TuneResult(tokens, True, tuple(notes))
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or self._network.device.type == "cpu":
+                return TuneResult(tokens, True)
+            except InputError as error:
+                if not tokens:
                     raise
-                self._move_to_cpu()
-                notes.append(GPU_BECAME_FULL)
-                entry.token = self._tune(scan, entry, TuningOptions(prompting, seconds), progress, improved, cancelled)
+                # What others have learned by now is not thrown away for it.
+                self.notice(str(error))
+                continue
             entry.doubt = None
             tokens[key] = entry.token.to_bytes()
+            checkpoint(key, tokens[key])
             if cancelled():
-                return TuneResult(tokens, True, tuple(notes))
-        return TuneResult(tokens, False, tuple(notes))
+                return TuneResult(tokens, True)
+        return TuneResult(tokens)
 
     def segment(
         self,
@@ -208,16 +220,25 @@ class Session:
             raise InputError(f"'{name}' was not trained yet: press Train first")
         tokens = [token for key in keys if (token := self._entry(key).token) is not None]
         report(Progress("segmenting", 0.0))
-        segmenter = Segmenter(self._network, tokens, kept=self._features)
-        found = segmenter.segment(
-            image,
-            self._drawn(keys, image),
-            report=lambda fraction: report(Progress("segmenting", fraction)),
-            cancelled=cancelled,
-        )
-        for key, doubt in zip(keys, found.doubts, strict=True):
-            self._entry(key).doubt = doubt
-        return [_class_of(key, number, found, image) for number, key in enumerate(keys, start=1)]
+        drawn = self._drawn(keys, image)
+
+        def run() -> Segmentation:
+            return self.segmenter(tokens).segment(
+                image,
+                drawn,
+                report=lambda fraction: report(Progress("segmenting", fraction)),
+                cancelled=cancelled,
+            )
+
+        found = self._on_gpu_or_cpu(run)
+        results = []
+        for number, (key, token, doubt) in enumerate(zip(keys, tokens, found.doubts, strict=True), start=1):
+            if cancelled():
+                raise InterruptedError("segmenting was cancelled")
+            axis = next(axis for axis in range(3) if slice_stack(image, axis).plane == token.plane)
+            self._entry(key).doubt = (axis, doubt)
+            results.append(_class_of(key, number, found, image))
+        return results
 
     def suggest_slice(self, key: str) -> Suggestion:
         """The slice of this class to draw next. InputError when all slices are drawn or nothing is known yet."""
@@ -225,7 +246,7 @@ class Session:
         if entry.drawing is None:
             raise InputError(f"nothing is drawn of '{entry.info.name}': draw it on a first slice")
         axis, length = entry.drawing.axis, image.array.shape[entry.drawing.axis]
-        doubt = entry.doubt if entry.doubt is not None and len(entry.doubt) == length else None
+        doubt = entry.doubt[1] if entry.doubt is not None and entry.doubt[0] == axis else None
         found = suggest_slice(list(entry.drawing.planes), length, image.geometry.spacing[axis], doubt)
         if found is None:
             raise InputError(f"every slice of '{entry.info.name}' is drawn: there is nothing left to suggest")
@@ -241,38 +262,36 @@ class Session:
         cancelled: Callable[[], bool],
     ) -> ClassToken:
         info = entry.info
-        return tune(
-            [scan],
-            info.name,
-            self._network,
-            options,
-            color=info.color,
-            terminology=Terminology(*info.terminology) if info.terminology else None,
-            report=report,
-            watch=watch,
-            cancelled=cancelled,
-        )
 
-    def _send_previews(
-        self,
-        key: str,
-        entry: _Class,
-        image: Volume,
-        order: PreviewOrder,
-        send: Callable[[Preview], None],
-        cancelled: Callable[[], bool],
-    ) -> None:
-        assert entry.token is not None and entry.drawing is not None
-        axis = entry.drawing.axis
-        segmenter = Segmenter(self._network, [entry.token], kept=self._features)
-        drawn = self._drawn([key], image)
-        for index in order.next(self.focus[1] if self.focus is not None and self.focus[0] == axis else None):
-            if cancelled():
-                return
-            planes = segmenter.preview(image, index, drawn)
-            for shown in set(planes) & set(entry.drawing.planes):
-                planes[shown] = entry.drawing.planes[shown] == 1
-            send(Preview(key, axis, planes))
+        def run() -> ClassToken:
+            return tune(
+                [scan],
+                info.name,
+                self._network,
+                options,
+                color=info.color,
+                terminology=Terminology(*info.terminology) if info.terminology else None,
+                report=report,
+                watch=watch,
+                cancelled=cancelled,
+            )
+
+        return self._on_gpu_or_cpu(run)
+
+    def _on_gpu_or_cpu(self, run: Callable[[], T]) -> T:
+        """Run something; once more on the processor, if the graphics card's memory does not suffice."""
+        try:
+            return run()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or self._network.device.type == "cpu":
+                raise
+        self._move_to_cpu()
+        self.notice(GPU_BECAME_FULL)
+        return run()
+
+    def segmenter(self, tokens: Sequence[ClassToken]) -> Segmenter:
+        """A segmenter on this scan's kept features."""
+        return Segmenter(self._network, tokens, kept=self._features, fingerprint=self._fingerprint)
 
     def _move_to_cpu(self) -> None:
         self._features.clear()
@@ -316,6 +335,46 @@ class Session:
                 target[plane == 1] = number
             slices[number] = (drawing.axis, frozenset(drawing.planes))
         return None if labels is None else Drawn(image.with_array(labels), slices)
+
+
+class _Previewer:
+    """Sends previews of a class while it is trained, as far as they cost a small part of the time."""
+
+    def __init__(
+        self,
+        session: Session,
+        key: str,
+        entry: _Class,
+        scan: DrawnScan,
+        send: Callable[[Preview], None],
+        cancelled: Callable[[], bool],
+    ):
+        assert entry.drawing is not None
+        self.session, self.key, self.scan, self.send, self.cancelled = session, key, scan, send, cancelled
+        self.drawing = entry.drawing
+        self.order = PreviewOrder(scan.annotation.slices, scan.image.array.shape[scan.annotation.axis])
+        self.shape: DrawnShape | None = None
+        self.started, self.spent, self.shown = time.monotonic(), 0.0, 0
+
+    def show(self, token: ClassToken) -> None:
+        """Preview the slice that the user looks at and another one."""
+        begin = time.monotonic()
+        if self.shown and self.spent > PREVIEW_SHARE * (begin - self.started):
+            return
+        segmenter = self.session.segmenter([token])
+        if not self.shown:
+            self.shape = segmenter.drawn_shape(self.scan.image, self.session._drawn([self.key], self.scan.image))
+        focus, axis = self.session.focus, self.drawing.axis
+        for index in self.order.next(focus[1] if focus is not None and focus[0] == axis else None):
+            if self.cancelled():
+                break
+            planes = segmenter.preview(self.scan.image, index, self.shape)
+            for shown in set(planes) & set(self.drawing.planes):
+                drawn = self.drawing.planes[shown]
+                planes[shown] = np.where(drawn == UNKNOWN, planes[shown], drawn == 1)
+            self.send(Preview(self.key, axis, planes))
+        self.shown += 1
+        self.spent += time.monotonic() - begin
 
 
 def _class_of(key: str, number: int, found: Segmentation, image: Volume) -> SegmentedClass:

@@ -38,7 +38,8 @@ class Worker:
 
     def __init__(self, folder: Path, requests: IO[bytes], answers: IO[bytes]):
         self.folder, self.requests, self.answers = folder, requests, answers
-        self.codec = Codec(folder, "worker", keep_files=True)
+        # The number of the process keeps its files apart from those of a worker that died.
+        self.codec = Codec(folder, f"worker{os.getpid()}", keep_files=True)
         self.session: Any = None
         self._queue: queue.Queue[dict[str, Any]] = queue.Queue()
         self._sending = threading.Lock()
@@ -59,7 +60,8 @@ class Worker:
             try:
                 message = self.codec.decode(line)
             except ProtocolError as error:
-                self._send({"event": "failed", "id": None, "kind": "protocol", "message": str(error)})
+                number = Codec.number_of(line)
+                self._send({"event": "failed", "id": number, "kind": "protocol", "message": str(error)})
                 continue
             if message.get("method") == "leave":
                 os._exit(0)
@@ -113,7 +115,7 @@ class Worker:
         # The one place that must hear of every error: whatever it is, the client waits for an answer.
         except Exception as error:
             traceback.print_exc()
-            memory = "memory" in str(error).lower()
+            memory = "out of memory" in str(error).lower() or "allocate memory" in str(error).lower()
             text = OUT_OF_MEMORY if memory else f"the engine met an unexpected problem ({type(error).__name__})"
             kind = "memory" if memory else "internal"
             self._finish({"event": "failed", "id": number, "kind": kind, "message": text})
@@ -148,8 +150,14 @@ class Worker:
 
         if self.session is not None:
             self.session.close()
-        self.session = Session(device, backbone, self.folder, self._focus)
+        session = Session(device, backbone, self.folder, notice=self._notice)
+        # The user may have scrolled on while the network was loaded.
+        session.focus = self._focus
+        self.session = session
         return {"device": self.session.device_name, "backbone": self.session.backbone_name}
+
+    def _notice(self, sentence: str) -> None:
+        self._send({"event": "notice", "message": sentence})
 
     def _report(self, number: int) -> Callable[[Progress], None]:
         def report(progress: Progress) -> None:

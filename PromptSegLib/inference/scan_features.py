@@ -17,9 +17,26 @@ from PromptSegLib.networks.backbone import Features
 MEMORY_BYTES = 600 * 2**20
 
 
+@dataclass(frozen=True)
+class _Spilled:
+    """Where in the file a map lies, channels last."""
+
+    offset: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """As `Features`, in half precision."""
+
+    maps: tuple[Tensor | _Spilled, ...]
+    size: tuple[int, ...]
+    classes: int
+
+
 @dataclass
 class ScanFeatures:
-    """Kept in half precision; beyond ``memory_bytes`` in a file that the system may page out.
+    """Kept in half precision; beyond ``memory_bytes`` in a file, which the system keeps in memory while it has some.
 
     Rounding to half precision changes logits in the third digit, and so a voxel here and there at an edge. The file is
     deleted as soon as it is open: no crash leaves it behind.
@@ -27,7 +44,7 @@ class ScanFeatures:
 
     memory_bytes: int = MEMORY_BYTES
     folder: Path | None = None
-    _kept: dict[Hashable, Features] = field(default_factory=dict)
+    _kept: dict[Hashable, _Kept] = field(default_factory=dict)
     _in_memory: int = 0
     _file: IO[bytes] | None = None
     _end: int = 0
@@ -39,8 +56,13 @@ class ScanFeatures:
         """The features of this key on the CPU, float32, after rounding to half precision."""
         if key not in self._kept:
             made = make()
-            self._kept[key] = Features(tuple(self._keep(m) for m in made.maps), made.size, made.classes)
-        return self._kept[key].to(torch.float32)
+            try:
+                self._kept[key] = _Kept(tuple(self._keep(m) for m in made.maps), made.size, made.classes)
+            except OSError:
+                # No room on the disk: what cannot be kept is made again.
+                return made.to(torch.device("cpu"))
+        kept = self._kept[key]
+        return Features(tuple(self._read(m).float() for m in kept.maps), kept.size, kept.classes)
 
     def clear(self) -> None:
         self._kept.clear()
@@ -49,7 +71,7 @@ class ScanFeatures:
             self._file.close()
             self._file = None
 
-    def _keep(self, features: Tensor) -> Tensor:
+    def _keep(self, features: Tensor) -> Tensor | _Spilled:
         half = features.detach().to("cpu", torch.float16)
         if self._in_memory + half.nbytes <= self.memory_bytes:
             self._in_memory += half.nbytes
@@ -61,6 +83,16 @@ class ScanFeatures:
         self._file.seek(self._end)
         self._file.write(rows.data)
         self._file.flush()
-        mapped = np.memmap(self._file, np.float16, "r+", self._end, rows.shape)
+        spilled = _Spilled(self._end, rows.shape)
         self._end += half.nbytes
-        return torch.from_numpy(mapped).movedim(-1, 1)
+        return spilled
+
+    def _read(self, kept: Tensor | _Spilled) -> Tensor:
+        if isinstance(kept, Tensor):
+            return kept
+        assert self._file is not None
+        # Read, not mapped: every map would cost one of the few hundred files that a process may have open.
+        self._file.seek(kept.offset)
+        rows = np.empty(kept.shape, np.float16)
+        self._file.readinto(rows.data.cast("B"))  # type: ignore[attr-defined]
+        return torch.from_numpy(rows).movedim(-1, 1)

@@ -92,6 +92,7 @@ class Segmenter:
     Args:
         all_pieces: keep every piece found, also of structures that were one piece when drawn.
         kept: features of the one scan that will be segmented, from earlier calls; they are added to.
+        fingerprint: of the backbone, where it is known already.
     """
 
     def __init__(
@@ -101,12 +102,13 @@ class Segmenter:
         *,
         all_pieces: bool = False,
         kept: ScanFeatures | None = None,
+        fingerprint: str | None = None,
     ):
         if not tokens:
             raise InputError("there is no class token to segment with: give at least one")
         if len(tokens) >= UNKNOWN:
             raise InputError(f"{len(tokens)} classes are more than the {UNKNOWN - 1} that one label map holds")
-        fingerprint = backbone.fingerprint()
+        fingerprint = fingerprint or backbone.fingerprint()
         self.device = backbone.device
         self.prompts: list[Prompts] = []
         for token in tokens:
@@ -167,6 +169,8 @@ class Segmenter:
             keep_drawn(labels, drawn)
         if not self.all_pieces:
             for number, token in enumerate(self.tokens):
+                if cancelled():
+                    raise InterruptedError("segmenting was cancelled")
                 if token.pieces == "one":
                     keep_pieces(labels, number + 1, None if drawn is None else drawn.labels.array == number + 1)
         return Segmentation(
@@ -176,8 +180,16 @@ class Segmenter:
             tuple(doubts),
         )
 
-    def preview(self, image: Volume, index: int, drawn: Drawn | None = None) -> dict[int, np.ndarray]:
+    def drawn_shape(self, image: Volume, drawn: Drawn | None) -> DrawnShape | None:
+        """What `preview` wants of a drawing of the first token's class: worth keeping, since it takes a while."""
+        (group, *_) = self._groups(image)
+        return self._shapes(group, drawn).get(group.numbers[0])
+
+    def preview(self, image: Volume, index: int, shape: DrawnShape | None = None) -> dict[int, np.ndarray]:
         """What the first token finds on slice ``index`` of its stack and on those that are seen together with it.
+
+        Args:
+            shape: of the drawing on this scan, see `drawn_shape`.
 
         Returns:
             By index on the array axis, bool planes in array orientation. Pieces are not sorted out yet.
@@ -186,14 +198,13 @@ class Segmenter:
         number = group.numbers[0]
         start = index - index % BLOCK_SLICES
         block = self._block(image, group, start)
-        first = (index - start) // SLICES_AT_ONCE * SLICES_AT_ONCE
-        rows = slice(first, min(first + SLICES_AT_ONCE, len(block.tiles)))
+        first = (index - start) // self._at_once * self._at_once
+        rows = slice(first, min(first + self._at_once, len(block.tiles)))
         part = slice(start + rows.start, start + rows.stop)
         if block.box is None:
             return {}
         logits = self._predict(block.tiles[rows], [number], (*group.key, part.start))[:, 0]
         (logit,) = self._restore([logits], block.box, group, [number])
-        shape = self._shapes(group, drawn).get(number)
         if shape is not None:
             logit = fuse(logit, shape, part)
         planes = np.moveaxis(group.stack.restore(logit > 0), group.stack.axis, 0)
@@ -300,11 +311,14 @@ class Segmenter:
 
 
 def _mean_by_label(values: np.ndarray, labels: np.ndarray, count: int) -> tuple[float, ...]:
-    """Mean of ``values`` where ``labels`` is 1, 2, …, ``count``; slice by slice, 0 where a label is nowhere."""
+    """Mean of ``values`` where ``labels`` is 1, 2, …, ``count``; 0 where a label is nowhere."""
     sums, counts = np.zeros(count + 1), np.zeros(count + 1)
     for plane, weights in zip(labels, values, strict=True):
-        counts += np.bincount(plane.ravel(), minlength=count + 1)
-        sums += np.bincount(plane.ravel(), weights.ravel().astype(np.float64), minlength=count + 1)
+        inside = plane != 0
+        if inside.any():
+            found = plane[inside]
+            counts += np.bincount(found, minlength=count + 1)
+            sums += np.bincount(found, weights[inside].astype(np.float64), minlength=count + 1)
     means = sums / np.maximum(counts, 1)
     return tuple(float(mean) for mean in means[1:])
 

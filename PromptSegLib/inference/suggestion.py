@@ -38,7 +38,8 @@ def suggest_slice(
     if len(drawn) == 1:
         (only,) = drawn
         step = max(1, round(FIRST_STEP_MM / spacing_mm))
-        return (only + step if only + step < slices else max(only - step, 0)), "a little away from the first"
+        further = [i for i in (min(only + step, slices - 1), max(only - step, 0)) if i != only]
+        return max(further, key=lambda i: abs(i - only)), "a little away from the first"
     gaps = [(b - a, a) for a, b in pairwise(sorted(drawn)) if b - a > 1]
     if gaps:
         gap, first = max(gaps)

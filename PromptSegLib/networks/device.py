@@ -59,12 +59,15 @@ def _convolution_seconds(device: str, dtype: torch.dtype) -> float:
     return min(seconds[1:])
 
 
+_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch or the system ran out of memory, on any device."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text)
+    return isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY)
 
 
 def release_memory() -> None:

@@ -104,10 +104,10 @@ class ClassToken:
         write_bytes(self.to_bytes(), path)
 
     def to_bytes(self) -> bytes:
-        """The content of the token's file; `parse_token` is the inverse."""
+        """The content of the token's file, the same bytes for equal tokens; `parse_token` is the inverse."""
         metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "token": json.dumps(self.describe())}
-        data: bytes = save(
-            {name: np.ascontiguousarray(n, dtype=np.float32) for name, n in self.numbers.items()}, metadata
+        data = _in_order(
+            save({name: np.ascontiguousarray(n, dtype=np.float32) for name, n in self.numbers.items()}, metadata)
         )
         if len(data) > MAX_BYTES:
             raise InputError(
@@ -181,6 +181,15 @@ def parse_token(data: bytes, source: str = "the class token") -> ClassToken:
         return _from_description(json.loads(metadata["token"]), numbers)
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise InputError(f"{source} has a damaged description ({error}): get the file again") from error
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same safetensors file with a sorted header: as written, its order is left to chance, and equal tokens differ
+    in their bytes."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]
 
 
 def _metadata(data: bytes, source: str) -> dict[str, str]:

@@ -60,7 +60,7 @@ def test_every_message_arrives(tmp_path: Path) -> None:
     drawing = SliceDrawing(2, {5: np.eye(3, dtype=np.uint8), 7: np.zeros((3, 3), np.uint8)})
     found = SegmentedClass("k", (slice(1, 3), slice(0, 2), slice(4, 5)), np.ones((2, 2, 1), bool), 0.9, 1.5)
     info = ClassInfo("Grüner Knoten", (1, 2, 3), ("SCT", "123", "Knoten"))
-    result = TuneResult({"k": b"\x00\xff"}, True, ("a note",))
+    result = TuneResult({"k": b"\x00\xff"}, True)
     line = there.encode({"v": volume, "d": drawing, "f": [found], "i": info, "r": result, "n": None})
     assert line.count(b"\n") == 1
     message = here.decode(line)

@@ -224,9 +224,37 @@ def test_a_full_graphics_card_is_left_for_the_processor(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(session_module, "tune", tune)
     session._network = FullGraphicsCard()  # type: ignore[assignment]
-    result = session.tune(["a"])
-    assert result.notes == (GPU_BECAME_FULL,) and set(result.tokens) == {"a"}
+    notices: list[str] = []
+    session.notice = notices.append
+    assert set(session.tune(["a"]).tokens) == {"a"}
+    assert notices == [GPU_BECAME_FULL]
     assert session.device_name == "cpu"
+
+
+def test_a_bad_drawing_costs_no_other_class_its_training() -> None:
+    session, _ = drawn_session()
+    session.annotate("b", ClassInfo("Everything"), SliceDrawing(0, {3: np.ones((64, 64), np.uint8)}))
+    notices: list[str] = []
+    session.notice = notices.append
+    assert set(session.tune(["a", "b"]).tokens) == {"a"}
+    assert len(notices) == 1 and "the drawing of 'Everything'" in notices[0]
+
+
+def test_a_preview_of_scribbles_shows_more_than_the_strokes() -> None:
+    image, truth = scan()
+    strokes = np.full((64, 64), 255, np.uint8)
+    rows, columns = np.nonzero(truth[6])
+    middle = int(rows.mean())
+    strokes[middle, columns[rows == middle]] = 1
+    strokes[4:8, 4:40] = 0
+    session = Session("cpu")
+    session.set_image(image)
+    session.annotate("a", ORGAN, SliceDrawing(0, {6: strokes}))
+    session.focus = (0, 6)
+    previews: list[Preview] = []
+    session.tune(["a"], preview=previews.append)
+    shown = previews[-1].planes[6] if 6 in previews[-1].planes else previews[0].planes[6]
+    assert np.count_nonzero(shown) > 2 * np.count_nonzero(strokes == 1)
 
 
 def test_large_features_go_to_the_folder(tmp_path: Path) -> None:

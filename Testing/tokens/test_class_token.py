@@ -21,7 +21,7 @@ from PromptSegLib.imaging import files
 from PromptSegLib.learning.tuning import token_shapes
 from PromptSegLib.networks.punet import PUNet, find_preset
 from PromptSegLib.networks.weights import save_backbone
-from PromptSegLib.tokens.class_token import MAX_BYTES, ClassToken, checked_name, load_token
+from PromptSegLib.tokens.class_token import MAX_BYTES, ClassToken, checked_name, load_token, parse_token
 from Testing.support import drawn_scan, random_token, tiny_backbone, tuned_token
 
 
@@ -406,3 +406,9 @@ def test_no_image_and_no_path_in_the_file(tmp_path: Path) -> None:
     for row in (image[6, 30], image[3, 25]):
         assert row.tobytes() not in data and row[20:40].tobytes() not in data
         assert row.astype(np.float32)[20:40].tobytes() not in data
+
+
+def test_equal_tokens_are_equal_bytes() -> None:
+    token = random_token(tiny_backbone())
+    assert len({token.to_bytes() for _ in range(20)}) == 1
+    assert parse_token(token.to_bytes()).to_bytes() == token.to_bytes()
