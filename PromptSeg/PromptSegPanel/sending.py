@@ -9,10 +9,9 @@ import slicer
 from PromptSegLib.mrml.volumes import revision, volume_from_node
 
 if TYPE_CHECKING:
-    from PromptSegPanel.case import Case
-
     from PromptSegLib.engine.client import Client
     from PromptSegLib.engine.job import Job
+    from PromptSegPanel.case import Case
 
 
 class Sender:
