@@ -154,7 +154,7 @@ class Controller(PanelState):
             self.end_work(_("Training had not got anywhere yet: press Train again and give it a little longer."))
             return
         for key in learned:
-            sender.note_token(key, tokens[key])
+            sender.note_token(key)
             case.choice.note_trained(key, revisions[key])
             with self.saying_problems():
                 case.keep_token(key, tokens[key], self.library)

@@ -51,7 +51,7 @@ class Sender:
         self._with_token.add(key)
         return [self._client.submit("put_token", key=key, data=data)]
 
-    def note_token(self, key: str, data: bytes) -> None:
+    def note_token(self, key: str) -> None:
         """The engine has this token, since it made it."""
         self._with_token.add(key)
 
