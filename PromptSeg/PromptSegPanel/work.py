@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from PromptSegPanel.guidance import Activity
-
 from PromptSegLib.engine.messages import Progress
+from PromptSegPanel.guidance import Activity
 
 if TYPE_CHECKING:
     from PromptSegLib.engine.client import Client

@@ -267,7 +267,6 @@ def test_says_when_nothing_was_found(drawn: Any, client: PlayedClient) -> None:
 
 def test_suggests_for_the_least_certain_structure_and_shows_the_slice(drawn: Any, client: PlayedClient) -> None:
     from PromptSegPanel import views
-
     from Testing.slicer_harness.driving import show_in_slice_views
 
     show_in_slice_views(drawn.case.volume_node)

@@ -448,6 +448,7 @@ def test_installer_in_the_panels_slicer(monkeypatch: pytest.MonkeyPatch) -> None
     """With its real settings, and with this Python's packages, which tests need all of."""
     monkeypatch.syspath_prepend(str(ROOT / "PromptSeg"))
     import slicer
+
     from PromptSegPanel.installing import WHEELHOUSE_SETTING, Installer
 
     installer = Installer.for_slicer(REQUIREMENTS, progress=lambda _: None)

@@ -107,7 +107,6 @@ def test_a_second_class_leaves_the_first_as_it_is(person: Any, patient: Any) -> 
 
 def test_the_next_slice_to_draw_is_shown(person: Any, patient: Any) -> None:
     from PromptSegPanel import views
-
     from Testing.slicer_harness.driving import show_in_slice_views
 
     person.choose(patient.scan)

@@ -130,7 +130,6 @@ def test_a_callback_that_raises_loses_nothing_else(
 
 def test_a_callback_may_stop_the_worker(panel_package: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from PromptSegPanel.process import QProcessTransport
-
     from Testing.slicer_harness.driving import process_events
 
     worker = tmp_path / "worker"

@@ -20,9 +20,8 @@ class PlayedInstaller:
         return self.packages
 
     def install(self) -> Any:
-        from PromptSegPanel.installing import Outcome
-
         from PromptSegLib.errors import InputError
+        from PromptSegPanel.installing import Outcome
 
         if self.problem:
             raise InputError(self.problem)

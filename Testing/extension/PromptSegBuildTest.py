@@ -12,9 +12,8 @@ class PromptSegBuildTest(unittest.TestCase):
 
     def test_opens_without_torch(self) -> None:
         before = "torch" in sys.modules
-        import PromptSegPanel.packages
-
         import PromptSegLib.errors
+        import PromptSegPanel.packages
 
         self.assertTrue(PromptSegLib.errors.InputError)
         self.assertTrue(PromptSegPanel.packages.SLICERS_OWN)
