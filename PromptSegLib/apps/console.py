@@ -14,8 +14,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-# Without markup: square brackets in names and paths are just that.
-output = Console(highlight=False, markup=False, emoji=False)
+# Without markup: square brackets in names and paths are just that. Wide where no terminal is: a name that a pipe
+# carries on is whole.
+_WIDE = 10_000
+output = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _WIDE)
 errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 BAD_INPUT = 2

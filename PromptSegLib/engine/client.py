@@ -7,16 +7,16 @@ answers are looked for in `Client.poll`.
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PromptSegLib.engine.exchange import make_folder, remove_folder
 from PromptSegLib.engine.job import Job
+from PromptSegLib.engine.known import Known, Replay, ScanFiles
 from PromptSegLib.engine.messages import (
     ClassInfo,
     Preview,
@@ -26,7 +26,7 @@ from PromptSegLib.engine.messages import (
     Suggestion,
     TuneResult,
 )
-from PromptSegLib.engine.protocol import PROTOCOL_VERSION, Codec, Packed, ProtocolError
+from PromptSegLib.engine.protocol import PROTOCOL_VERSION, Codec, ProtocolError
 from PromptSegLib.engine.transport import Transport
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.volume import Volume
@@ -76,13 +76,9 @@ class Client:
         self._queue: deque[Job] = deque()
         self._running: _Running | None = None
         self._cancel_since: float | None = None
+        self._known = Known()
         self._scans = itertools.count(1)
-        self._volume: Volume | None = None
-        self._image: Packed | None = None
-        self._image_files: list[Path] = []
-        self._writing: _Writing | None = None
-        self._drawings: dict[str, tuple[ClassInfo, SliceDrawing | None]] = {}
-        self._tokens: dict[str, bytes] = {}
+        self._writing: tuple[Job, ScanFiles] | None = None
         self._focus: tuple[int, int] | None = None
 
     # What a Session offers, waiting for the answer.
@@ -98,7 +94,7 @@ class Client:
     @property
     def tokens(self) -> dict[str, bytes]:
         """As `Session.tokens`; of a class that is being trained, the best one so far."""
-        return dict(self._tokens)
+        return dict(self._known.tokens)
 
     def put_token(self, key: str, data: bytes) -> ClassInfo:
         """As `Session.put_token`; waits."""
@@ -201,7 +197,8 @@ class Client:
         self._stop_worker("the engine was closed")
         if self._folder is not None:
             remove_folder(self._folder)
-            self._folder = self._codec = self._image = self._volume = None
+            self._folder = self._codec = None
+            self._known.scan = None
 
     @property
     def worker_pid(self) -> int:
@@ -248,9 +245,9 @@ class Client:
         """The jobs of a worker that is no more, which are nobody's now."""
         running, self._running = self._running, None
         self._ready, self._cancel_since = False, None
-        waiting = [job for job in self._queue if not isinstance(job, _Replay)]
+        jobs = [*([running.job] if running is not None else []), *self._queue]
         self._queue.clear()
-        return ([running.job] if running and not isinstance(running.job, _Replay) else []) + waiting
+        return [job for job in jobs if not isinstance(job, Replay)]
 
     def _write(self, message: dict[str, Any]) -> None:
         assert self._transport is not None and self._codec is not None
@@ -260,13 +257,15 @@ class Client:
         if not self._ready or self._running is not None or not self._queue:
             return
         job = self._queue[0]
-        if job.method == "set_image" and not self._image_is_written(job):
+        if job.method == "set_image" and not self._scan_is_written(job):
             return
         self._queue.popleft()
         assert self._codec is not None and self._transport is not None
         self._codec.written.clear()
         number = next(self._numbers)
-        arguments = {"image": self._image} if job.method == "set_image" else job.arguments
+        arguments = job.arguments
+        if job.method == "set_image" and self._known.scan is not None:
+            arguments = {"image": self._known.scan.packed}
         try:
             line = self._codec.encode({"id": number, "method": job.method, "arguments": arguments})
         except (OSError, ProtocolError) as error:
@@ -276,27 +275,24 @@ class Client:
         self._running = _Running(number, job, list(self._codec.written))
         self._transport.write(line)
 
-    def _image_is_written(self, job: Job) -> bool:
+    def _scan_is_written(self, job: Job) -> bool:
         """Whether the scan lies in its file; begins to write it, in a thread, when nobody has yet."""
-        if isinstance(job, _Replay) and all(path.exists() for path in self._image_files):
+        known, is_replay = self._known, isinstance(job, Replay)
+        if is_replay and known.scan is not None and known.scan.exists:
             return True
-        if self._writing is None or self._writing.job is not job:
+        if self._writing is None or self._writing[0] is not job:
             assert self._folder is not None
-            volume = self._volume if isinstance(job, _Replay) else job.arguments["image"]
-            self._writing = _Writing(job, volume, Codec(self._folder, f"scan{next(self._scans)}"))
-        if not self._writing.is_over:
+            codec = Codec(self._folder, f"scan{next(self._scans)}")
+            self._writing = (job, ScanFiles(job.arguments["image"], codec))
+        scan = self._writing[1]
+        if not scan.is_over:
             return False
-        writing, self._writing = self._writing, None
-        if writing.problem is not None:
+        self._writing = None
+        if scan.problem is not None:
             self._queue.remove(job)
-            job.fail(f"the scan cannot be handed to the engine: {writing.problem}")
+            job.fail(f"the scan cannot be handed to the engine: {scan.problem}")
             return False
-        for path in self._image_files:
-            path.unlink(missing_ok=True)
-        self._image, self._image_files, self._volume = writing.packed, writing.files, writing.volume
-        if not isinstance(job, _Replay):
-            # They were drawn on another scan.
-            self._drawings.clear()
+        known.change_scan(scan, keep_drawings=is_replay)
         return True
 
     def _on_line(self, line: bytes) -> None:
@@ -323,13 +319,8 @@ class Client:
                 "install the same version of PromptSeg for both"
             )
             return
-        replays = [_Replay("open", {"device": self.device, "backbone": self.backbone})]
-        if self._image is not None:
-            replays.append(_Replay("set_image", {}))
-        for key, (info, drawing) in self._drawings.items():
-            replays.append(_Replay("annotate", {"key": key, "info": info, "drawing": drawing}))
-        replays.extend(_Replay("put_token", {"key": key, "data": data}) for key, data in self._tokens.items())
-        self._queue.extendleft(reversed(replays))
+        opening = Replay("open", {"device": self.device, "backbone": self.backbone})
+        self._queue.extendleft(reversed([opening, *self._known.replays()]))
         self._ready = True
         if self._focus is not None:
             self._write({"method": "focus", "arguments": {"axis": self._focus[0], "index": self._focus[1]}})
@@ -345,7 +336,7 @@ class Client:
             for show in tuple(job.on_preview):
                 show(message["preview"])
         elif event == "checkpoint":
-            self._tokens[message["key"]] = message["token"]
+            self._known.tokens[message["key"]] = message["token"]
         elif event in ("done", "cancelled", "failed"):
             self._on_end(self._end_running(), event, message)
             self._send_next()
@@ -360,33 +351,20 @@ class Client:
 
     def _on_end(self, job: Job, event: str, message: dict[str, Any]) -> None:
         if event == "failed":
-            if isinstance(job, _Replay) and job.method == "open":
+            if isinstance(job, Replay) and job.method == "open":
                 self._give_up(message["message"])
             else:
                 job.fail(message["message"])
             return
         result = message.get("result")
         if event == "done":
-            self._remember(job, result)
-        if isinstance(job, _Replay) and not any(isinstance(other, _Replay) for other in self._queue):
+            self._known.note(job, result)
+            if job.method == "open":
+                self.opened = result
+        if isinstance(job, Replay) and not any(isinstance(other, Replay) for other in self._queue):
             # It knows all that its forerunner knew, and lives.
             self._deaths = 0
         job.finish(result, cancelled=event == "cancelled" or (isinstance(result, TuneResult) and result.cancelled))
-
-    def _remember(self, job: Job, result: Any) -> None:
-        """What a new worker would have to be told, should this one die."""
-        arguments = job.arguments
-        if job.method == "open":
-            self.opened = result
-        elif job.method == "annotate":
-            self._drawings[arguments["key"]] = (arguments["info"], arguments["drawing"])
-        elif job.method == "put_token":
-            self._tokens[arguments["key"]] = arguments["data"]
-        elif job.method == "forget":
-            self._drawings.pop(arguments["key"], None)
-            self._tokens.pop(arguments["key"], None)
-        elif job.method == "tune":
-            self._tokens.update(result.tokens)
 
     # When the worker dies.
 
@@ -409,7 +387,7 @@ class Client:
         failed = self._begin_anew()
         self.notice(sentence)
         if failed is not None:
-            failed.result = self._saved_result(failed)
+            failed.result = self._known.saved_result(failed)
             failed.fail(sentence)
 
     def _replace_deaf_worker(self) -> None:
@@ -419,22 +397,15 @@ class Client:
         self._transport.stop()
         cancelled = self._begin_anew()
         if cancelled is not None:
-            cancelled.finish(self._saved_result(cancelled), cancelled=True)
+            cancelled.finish(self._known.saved_result(cancelled), cancelled=True)
 
     def _begin_anew(self) -> Job | None:
         """Have a new worker started for the jobs that wait; the one that was running comes back."""
-        running = self._running.job if self._running is not None else None
-        interrupted = None if isinstance(running, _Replay) else running
-        waiting = [job for job in self._abandoned() if job is not interrupted]
-        self._queue.extend(waiting)
+        interrupted = None if self._running is None else self._running.job
+        jobs = self._abandoned()
+        self._queue.extend(job for job in jobs if job is not interrupted)
         self._transport, self._start_wanted = None, True
-        return interrupted
-
-    def _saved_result(self, job: Job) -> TuneResult | None:
-        """What is left of a job whose worker is no more: the tokens that it saved, or that there were before."""
-        if job.method != "tune":
-            return None
-        return TuneResult({key: self._tokens[key] for key in job.arguments["keys"] if key in self._tokens}, True)
+        return interrupted if interrupted in jobs else None
 
     def _give_up(self, reason: str) -> None:
         """The worker cannot work: every job fails, and the next `submit` tries again."""
@@ -442,34 +413,8 @@ class Client:
         self.notice(reason)
 
 
-class _Replay(Job):
-    """A request that tells a new worker what an earlier one knew; nobody waits for it."""
-
-
 @dataclass
 class _Running:
     number: int
     job: Job
-    files: list[Path] = field(default_factory=list)
-
-
-class _Writing:
-    """A scan on its way into its file, in a thread of its own: 160 MB would stop a window for a moment."""
-
-    def __init__(self, job: Job, volume: Volume | None, codec: Codec):
-        self.job, self.volume = job, volume
-        self.packed: Packed | None = None
-        self.problem: str | None = None
-        self._thread = threading.Thread(target=self._write, args=(codec,), daemon=True)
-        self._thread.start()
-        self.files = codec.written
-
-    @property
-    def is_over(self) -> bool:
-        return not self._thread.is_alive()
-
-    def _write(self, codec: Codec) -> None:
-        try:
-            self.packed = codec.pack(self.volume)
-        except (OSError, ProtocolError) as error:
-            self.problem = getattr(error, "strerror", None) or str(error)
+    files: list[Path]

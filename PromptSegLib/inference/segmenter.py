@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
 from scipy import special
 from torch import Tensor
 
@@ -286,6 +285,9 @@ class Segmenter:
             if max(images.shape[-2:]) <= WHOLE_PLANE:
                 logits = self._decode(images, numbers, (*key, len(images)))
                 return torch.cat([found[:, None] for found in logits], dim=1).float().cpu()
+            # MONAI takes seconds to import, and most planes are seen whole.
+            from monai.inferers import sliding_window_inference
+
             window = tuple(min(TILE, n) for n in images.shape[-2:])
             result = sliding_window_inference(
                 images, window, len(images), predict, OVERLAP, mode="gaussian", device="cpu"

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from PromptSegLib.imaging.working_grid import BLOCK
-from PromptSegLib.learning.augmentation import augment, intensity_augmentation, shape_augmentation
 from PromptSegLib.learning.drawing import MIN_BOX, WorkingSlice
 from PromptSegLib.networks.backbone import Backbone, Features
 
@@ -76,6 +75,9 @@ class FeatureCache:
 
     def augment(self, enough: Callable[[], bool] = lambda: False) -> None:
         """Add randomly changed views of every slice, until ``enough`` is true."""
+        # MONAI takes seconds to import, and the first guess does without.
+        from PromptSegLib.learning.augmentation import augment, intensity_augmentation, shape_augmentation
+
         extra = min(AUGMENTED_VIEWS, max(0, MAX_VIEWS // len(self._drawn) - 1))
         shapes, intensities = shape_augmentation(), intensity_augmentation(AUGMENTATION_STRENGTH)
         for repeat in range(1, 1 + extra):

@@ -169,7 +169,6 @@ def test_backbones(run: Run, backbones: Path) -> None:
 @pytest.mark.parametrize("name", ["[/b] of [red]kidney", "[link=file:x]", "\\[b]", "100%", "Ωμ 肝臓"])
 def test_names_are_shown_as_they_are(run: Run, folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Square brackets are rich's markup, but not in a name."""
-    monkeypatch.setenv("COLUMNS", "200")
     token = replace(load_token(folder / "organ.promptseg"), name=name)
     token.save(folder / "organ.promptseg")
     for command in ("tokens info organ.promptseg", "tokens list .", SEGMENT):

@@ -13,10 +13,10 @@ def test_dialogs_are_answered_from_the_queue(dialogs):
     import qt
     import slicer
 
-    dialogs.answer(qt.QMessageBox.Ok, qt.QMessageBox.No, "/tmp/token", "Install")
+    dialogs.answer(qt.QMessageBox.Ok, qt.QMessageBox.No, "organ.promptseg", "Install")
     assert slicer.util.confirmOkCancelDisplay("Overwrite?")
     assert not slicer.util.confirmYesNoDisplay("Delete?")
-    assert qt.QFileDialog.getSaveFileName(None, "Save", "", "*.promptseg") == "/tmp/token"
+    assert qt.QFileDialog.getSaveFileName(None, "Save", "", "*.promptseg") == "organ.promptseg"
     box = qt.QMessageBox()
     install = box.addButton("&Install", qt.QMessageBox.AcceptRole)
     box.addButton(qt.QMessageBox.Cancel)
