@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.promptseg-installed
-PIP := $(VENV)/bin/python -m pip --quiet
+PIP_INSTALL := $(VENV)/bin/python -m pip --quiet install --no-compile -c constraints.txt
 BENCHMARK_ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -16,7 +16,7 @@ screenshots: demo libraries
 	$(VENV)/bin/python -m Testing.PromptSeg.screenshots Resources/Screenshots
 
 test: lint libraries
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 libraries:
 	@$(PYTHON) Testing/slicer_harness/system_libraries.py
@@ -33,6 +33,6 @@ benchmark: $(INSTALLED)
 # anything else can ask for the much larger default build.
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
-	$(PIP) install -c constraints.txt torch
-	$(PIP) install -c constraints.txt -e '.[test]'
+	$(PIP_INSTALL) torch
+	$(PIP_INSTALL) -e '.[test]'
 	@touch $@

@@ -359,7 +359,7 @@ class Client:
         result = message.get("result")
         if event == "done":
             self._known.note(job, result)
-            if job.method == "open":
+            if job.method == "open" and result is not None:
                 self.opened = result
         if isinstance(job, Replay) and not any(isinstance(other, Replay) for other in self._queue):
             # It knows all that its forerunner knew, and lives.

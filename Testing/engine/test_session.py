@@ -17,6 +17,7 @@ from PromptSegLib.engine.session import GPU_BECAME_FULL, Session
 from PromptSegLib.errors import InputError
 from PromptSegLib.inference.suggestion import suggest_slice
 from PromptSegLib.learning import tuning
+from PromptSegLib.learning.features import FeatureCache
 from PromptSegLib.tokens.class_token import parse_token
 from Testing.engine.support import ORGAN, planes
 from Testing.support import dsc, scan, tiny_backbone
@@ -25,7 +26,9 @@ from Testing.support import dsc, scan, tiny_backbone
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "load_network", lambda name, device: tiny_backbone())
-    monkeypatch.setattr(tuning, "_FEWEST_STEPS", 20)
+    monkeypatch.setattr(tuning, "_MOST_STEPS", 10)
+    # Views of changed slices help no random network.
+    monkeypatch.setattr(FeatureCache, "augment", lambda cache, enough: None)
 
 
 def drawn_session() -> tuple[Session, np.ndarray]:
