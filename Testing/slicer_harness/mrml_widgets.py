@@ -149,7 +149,10 @@ class qMRMLNodeComboBox(qMRMLWidget):
     def _nodes(self, offered_only: bool = True) -> list[Any]:
         if self._scene is None:
             return []
-        nodes = (self._scene.GetNthNode(index) for index in range(self._scene.GetNumberOfNodes()))
+        if len(self._node_types) == 1:
+            nodes = slicer.util.getNodesByClass(self._node_types[0], self._scene)
+        else:
+            nodes = [self._scene.GetNthNode(index) for index in range(self._scene.GetNumberOfNodes())]
         fitting = [node for node in nodes if self._type_of(node) is not None]
         return [node for node in fitting if self._offers(node)] if offered_only else fitting
 
