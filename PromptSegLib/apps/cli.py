@@ -340,6 +340,7 @@ def pretrain(
     synthetic: Annotated[
         float, typer.Option(min=0, max=1, help="Share of steps on synthetic anatomy instead of unlabelled scans.")
     ] = 0.0,
+    start: Annotated[str | None, typer.Option(help="Backbone to go on from, by name or file.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared scans; beside the output by default.")] = None,
     card: Annotated[Path | None, typer.Option(help="JSON file with what the model card shall say of the data.")] = None,
@@ -369,6 +370,7 @@ def pretrain(
         prompted=prompts,
         assignment_weight=assignment_weight,
         synthetic=synthetic,
+        start=start,
     )
     text = {} if card is None else _read_card(card)
     with progress_bar("Preparing", False) as prepared, progress_bar("Pre-training", False) as show:

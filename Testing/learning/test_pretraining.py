@@ -192,6 +192,17 @@ def test_writes_a_backbone_and_its_card(data: Path, cache: Path, tmp_path: Path)
     assert str(tmp_path) not in text and str(data) not in text
 
 
+def test_goes_on_from_an_earlier_backbone(data: Path, cache: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "small-1.safetensors", tmp_path / "small-2.safetensors"
+    pretrain(replace(recipe_of(data), schedule=Schedule(1)), first, cache, {})
+    still = Schedule(1, body_rate=0.0, token_rate=0.0, weight_decay=0.0)
+    pretrain(replace(recipe_of(data), name="small-2", schedule=still, start=str(first)), second, cache, {})
+    before, after = dict(load_backbone(first).named_parameters()), dict(load_backbone(second).named_parameters())
+    assert all(torch.equal(after[name], parameter) for name, parameter in before.items())
+    card = read_info(second).card
+    assert card["went on from"] == "small-1" and str(tmp_path) not in str(card)
+
+
 def test_without_labels(data: Path, cache: Path, tmp_path: Path) -> None:
     out = tmp_path / "small-1.safetensors"
     pretrain(replace(recipe_of(data), classes={}, schedule=Schedule(1)), out, cache, {})
@@ -207,6 +218,7 @@ def test_refusals(data: Path, cache: Path, tmp_path: Path) -> None:
         (replace(recipe, data=tmp_path / "missing"), out, "data folder .* does not exist"),
         (replace(recipe, image_name="mr.nii.gz"), out, "no file named mr.nii.gz"),
         (replace(recipe, classes={1: "organ", 7: "liver"}), out, "has the base class liver"),
+        (replace(recipe, start="no-such-backbone"), out, "there is no backbone 'no-such-backbone'"),
     ):
         with pytest.raises(InputError, match=match):
             pretrain(wrong, target, cache, {})

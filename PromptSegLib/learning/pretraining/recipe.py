@@ -27,7 +27,7 @@ from PromptSegLib.learning.pretraining.synthetic_shapes import Outlines
 from PromptSegLib.learning.pretraining.trainer import Pretrainer, Progress, Schedule
 from PromptSegLib.learning.pretraining.views import ViewSampler, ViewSizes
 from PromptSegLib.networks.punet import PUNet, find_preset
-from PromptSegLib.networks.weights import load_backbone, save_backbone
+from PromptSegLib.networks.weights import find_backbone, load_backbone, save_backbone
 
 MODES = ("regions", "self", "meta", "meta_self")
 """Labelled slices and pairs of views that share supervoxels; or on views of the same place, as in arXiv 2211.09233:
@@ -46,6 +46,8 @@ class Recipe:
 
     synthetic: share of the steps in which ``pairs`` of views of synthetic anatomy take the place of the unlabelled
     pairs, or of the other modes' views.
+
+    start: backbone to go on from, its name or file; None for random weights.
     """
 
     data: Path
@@ -63,6 +65,7 @@ class Recipe:
     samples: int = 4
     assignment_weight: float = ASSIGNMENT_WEIGHT
     synthetic: float = 0.0
+    start: str | None = None
 
 
 def pretrain(
@@ -84,6 +87,7 @@ def pretrain(
     scans, labels = ScanCache(pairs, cache), list(recipe.classes)
     torch.manual_seed(recipe.schedule.seed)
     network = PUNet(find_preset(recipe.preset), recipe.name)
+    earlier = _begin_with_earlier(network, recipe)
     base = BaseClasses(network, list(recipe.classes.values()) or _stand_in(recipe))
     teacher, objectives = None, list[Objective]()
     if recipe.mode == "regions":
@@ -119,6 +123,7 @@ def pretrain(
         "objectives": [objective.name for objective in objectives],
         **({} if recipe.mode == "regions" else _view_settings(recipe)),
         **({"synthetic share": recipe.synthetic} if recipe.synthetic else {}),
+        **({} if earlier is None else {"went on from": earlier}),
         "samples per step": _samples(recipe),
         "schedule": asdict(recipe.schedule),
         "spacing range mm": SPACING_RANGE_MM,
@@ -146,6 +151,20 @@ def _check(recipe: Recipe) -> None:
         raise InputError("the mode self learns without labels: leave out --classes, or choose the mode meta_self")
     if recipe.synthetic and not recipe.pairs:
         raise InputError("synthetic anatomy is seen in pairs: let --pairs be at least 1, or leave out --synthetic")
+
+
+def _begin_with_earlier(network: PUNet, recipe: Recipe) -> str | None:
+    """Take over the weights that the recipe starts from; their name, or None if it starts from none."""
+    if recipe.start is None:
+        return None
+    earlier = load_backbone(find_backbone(recipe.start))
+    if earlier.preset != network.preset:
+        raise InputError(
+            f"the backbone {earlier.name} has the preset {earlier.preset_name}, not {recipe.preset}: "
+            f"choose --preset {earlier.preset_name}"
+        )
+    network.load_state_dict(earlier.state_dict())
+    return earlier.name
 
 
 def _mixed(real: Objective, recipe: Recipe, scans: ScanCache) -> Objective:
