@@ -6,6 +6,7 @@ leaves a worker or a file behind.
 
 from __future__ import annotations
 
+import importlib
 import os
 import queue
 import shutil
@@ -24,6 +25,9 @@ from PromptSegLib.errors import InputError
 
 HEARTBEAT_SECONDS = 0.15
 """Progress is repeated this often, with less time left, while a step takes longer."""
+
+IMPORTED_AHEAD = ("PromptSegLib.learning.augmentation", "torch._dynamo")
+"""What training, and torch's optimizers in it, are going to import, which takes seconds: begun while the user draws."""
 
 OUT_OF_MEMORY = "memory ran out: close other programs, or choose a smaller part of the scan"
 
@@ -154,6 +158,7 @@ class Worker:
         # The user may have scrolled on while the network was loaded.
         session.focus = self._focus
         self.session = session
+        threading.Thread(target=_import_ahead, daemon=True).start()
         return {"device": self.session.device_name, "backbone": self.session.backbone_name}
 
     def _notice(self, sentence: str) -> None:
@@ -191,6 +196,11 @@ class Worker:
             return self.session.segment(keys, report=self._report(number), cancelled=lambda: number in self._cancelled)
 
         return segment
+
+
+def _import_ahead() -> None:
+    for name in IMPORTED_AHEAD:
+        importlib.import_module(name)
 
 
 def main() -> None:

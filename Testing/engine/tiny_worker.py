@@ -3,7 +3,7 @@
 import os
 import sys
 
-from PromptSegLib.engine.worker import main
+from PromptSegLib.engine import worker
 from PromptSegLib.learning import features, tuning
 from PromptSegLib.networks.punet import PRESETS
 from Testing.support import TINY
@@ -14,5 +14,6 @@ if __name__ == "__main__":
     PRESETS["tiny"] = TINY
     tuning._FEWEST_STEPS = tuning._MOST_STEPS = int(os.environ.get("PROMPTSEG_TEST_STEPS", "10"))
     # Views of changed slices help no random network, and MONAI takes seconds to import in every process.
+    worker.IMPORTED_AHEAD = ()
     features.FeatureCache.augment = lambda cache, enough=None: None  # type: ignore[method-assign]
-    main()
+    worker.main()
