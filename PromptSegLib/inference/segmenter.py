@@ -22,6 +22,8 @@ from PromptSegLib.imaging.window import Window, window_for
 from PromptSegLib.imaging.working_grid import BLOCK, Box, WorkingGrid, body_box
 from PromptSegLib.inference.components import keep_pieces
 from PromptSegLib.inference.drawn import Drawn, fuse, keep_drawn
+from PromptSegLib.inference.merging import MergedClasses
+from PromptSegLib.inference.neighborhood import Neighborhood
 from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.learning.tuning import token_shapes
 from PromptSegLib.networks.backbone import Backbone, Features, Prompts
@@ -42,9 +44,6 @@ SLICES_AT_ONCE = 2
 
 NO_BODY = -20.0
 """Logit where there is only air."""
-
-UNDECIDED = 1.5
-"""Logits closer to zero than this (probabilities of 0.18 to 0.82) leave a pixel undecided."""
 
 
 @dataclass(frozen=True)
@@ -134,49 +133,49 @@ class Segmenter:
             report: called with the fraction done.
             cancelled: asked between blocks of slices; InterruptedError once it is true.
         """
-        shape = image.array.shape
-        labels = np.zeros(shape, dtype=np.uint8)
-        surest = np.full(shape, 0.5, dtype=np.float16)
-        kept = [np.zeros(shape, dtype=np.float32) for _ in self.tokens] if probabilities else []
-        doubts = [np.zeros(0) for _ in self.tokens]
+        kept = [np.zeros(image.array.shape, dtype=np.float32) for _ in self.tokens] if probabilities else []
+        merged = MergedClasses(image.array.shape, len(self.tokens))
+
+        def check() -> None:
+            if cancelled():
+                raise InterruptedError("segmenting was cancelled")
+
         groups = self._groups(image)
         total = sum(group.stack.shape[0] for group in groups)
         done = 0
         for group in groups:
-            label_view, surest_view = group.stack.view(labels), group.stack.view(surest)
             maps = [group.stack.view(array) for array in kept]
-            shapes = self._shapes(group, drawn)
-            for number in group.numbers:
-                doubts[number] = np.zeros(len(label_view))
+            shapes, neighborhoods = self._shapes(group, drawn), self._neighborhoods(group, drawn)
             for block in self._blocks(image, group):
-                found = self._found(block, group, cancelled)
-                for number, logit in zip(group.numbers, found, strict=True):
-                    part = block.part
+                part = block.part
+                for number, logit in zip(group.numbers, self._found(block, group, check), strict=True):
                     if maps:
-                        maps[number][part] = _sigmoid(logit)
+                        maps[number][part] = special.expit(logit)
                     shape_between = shapes.get(number)
                     if shape_between is not None:
                         logit = fuse(logit, shape_between, part)
-                    probability = _sigmoid(logit).astype(surest.dtype)
-                    doubts[number][part] = np.count_nonzero(abs(logit) < UNDECIDED, axis=(1, 2))
-                    better = probability > surest_view[part]
-                    label_view[part][better] = number + 1
-                    surest_view[part][better] = probability[better]
-                done += block.part.stop - block.part.start
+                    if number in neighborhoods:
+                        logit = neighborhoods[number].take(logit, part, NO_BODY)
+                    merged.enter(group.stack, number, (part,), logit)
+                done += part.stop - part.start
                 report(done / total)
+            source = group.stack.view(image.array)
+            for number, neighborhood in neighborhoods.items():
+                settled = neighborhood.settle(source, group.stack, group.window, check)
+                merged.enter(group.stack, number, neighborhood.place, settled)
         if drawn is not None:
-            keep_drawn(labels, drawn)
+            keep_drawn(merged.labels, drawn)
         if not self.all_pieces:
             for number, token in enumerate(self.tokens):
-                if cancelled():
-                    raise InterruptedError("segmenting was cancelled")
+                check()
                 if token.pieces == "one":
-                    keep_pieces(labels, number + 1, None if drawn is None else drawn.labels.array == number + 1)
+                    painted = None if drawn is None else drawn.labels.array == number + 1
+                    keep_pieces(merged.labels, number + 1, painted)
         return Segmentation(
-            image.with_array(labels),
+            image.with_array(merged.labels),
             tuple(image.with_array(array) for array in kept),
-            _mean_by_label(surest, labels, len(self.tokens)),
-            tuple(doubts),
+            merged.confidences(),
+            tuple(merged.doubts),
         )
 
     def drawn_shape(self, image: Volume, drawn: Drawn | None) -> DrawnShape | None:
@@ -213,6 +212,13 @@ class Segmenter:
     def _shapes(group: _Group, drawn: Drawn | None) -> dict[int, DrawnShape | None]:
         return {} if drawn is None else {n: drawn.shape(n + 1, group.stack) for n in group.numbers}
 
+    @staticmethod
+    def _neighborhoods(group: _Group, drawn: Drawn | None) -> dict[int, Neighborhood]:
+        if drawn is None:
+            return {}
+        found = {number: Neighborhood.of(drawn, number + 1, group.stack) for number in group.numbers}
+        return {number: neighborhood for number, neighborhood in found.items() if neighborhood is not None}
+
     def _groups(self, image: Volume) -> list[_Group]:
         groups: dict[tuple[str, float, str], _Group] = {}
         for number, token in enumerate(self.tokens):
@@ -238,12 +244,12 @@ class Segmenter:
         tiles = images[:, None] if box is None else box.cut(images, -1.0)[:, None].to(self.device)
         return _Block(part, box, tiles)
 
-    def _found(self, block: _Block, group: _Group, cancelled: Callable[[], bool]) -> list[np.ndarray]:
+    def _found(self, block: _Block, group: _Group, check: Callable[[], None]) -> list[np.ndarray]:
         """Calibrated logits (n, rows, columns) of a block, for each token of the group."""
         if block.box is None:
             nothing = np.full((len(block.tiles), *group.stack.shape[1:]), NO_BODY, dtype=np.float32)
             return [nothing for _ in group.numbers]
-        logits = self._logits(block, group, cancelled)
+        logits = self._logits(block, group, check)
         return self._restore(logits.unbind(1), block.box, group, group.numbers)
 
     def _restore(self, logits: Sequence[Tensor], box: Box, group: _Group, numbers: Sequence[int]) -> list[np.ndarray]:
@@ -256,13 +262,12 @@ class Segmenter:
             found.append(group.grid.from_working(whole).numpy())
         return found
 
-    def _logits(self, block: _Block, group: _Group, cancelled: Callable[[], bool]) -> Tensor:
+    def _logits(self, block: _Block, group: _Group, check: Callable[[], None]) -> Tensor:
         """Logits (n, classes, h, w) of a block; half as many images at once whenever memory runs out."""
         found: list[Tensor] = []
         start = 0
         while start < len(block.tiles):
-            if cancelled():
-                raise InterruptedError("segmenting was cancelled")
+            check()
             part = block.tiles[start : start + self._at_once]
             try:
                 found.append(self._predict(part, group.numbers, (*group.key, block.part.start + start)))
@@ -310,21 +315,3 @@ class Segmenter:
         if self.kept is None or key is None:
             return self.backbone.encode(images)
         return self.kept.get(key, lambda: self.backbone.encode(images)).to(self.device)
-
-
-def _mean_by_label(values: np.ndarray, labels: np.ndarray, count: int) -> tuple[float, ...]:
-    """Mean of ``values`` where ``labels`` is 1, 2, …, ``count``; 0 where a label is nowhere."""
-    sums, counts = np.zeros(count + 1), np.zeros(count + 1)
-    for plane, weights in zip(labels, values, strict=True):
-        inside = plane != 0
-        if inside.any():
-            found = plane[inside]
-            counts += np.bincount(found, minlength=count + 1)
-            sums += np.bincount(found, weights[inside].astype(np.float64), minlength=count + 1)
-    means = sums / np.maximum(counts, 1)
-    return tuple(float(mean) for mean in means[1:])
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    result: np.ndarray = special.expit(logits)
-    return result

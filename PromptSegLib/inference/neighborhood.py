@@ -1,0 +1,121 @@
+"""What was drawn of a class on the scan that is segmented, with its surroundings: where a random walk settles it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from scipy import special
+
+from PromptSegLib.imaging.annotation import UNKNOWN
+from PromptSegLib.imaging.volume import SliceStack
+from PromptSegLib.imaging.window import Window
+from PromptSegLib.imaging.working_grid import WorkingGrid
+from PromptSegLib.inference.appearance import appearance_logits
+from PromptSegLib.inference.drawn import Drawn
+from PromptSegLib.inference.random_walk import random_walk
+
+MARGIN_MM = 10.0
+MOST_VOXELS = 1_500_000
+"""Larger surroundings are settled on a coarser plane: a random walk takes a second and 60 MB for so many voxels."""
+
+_SUREST = 1e-4
+_SOFT_TISSUE_HU = (-150.0, 250.0)
+
+
+@dataclass
+class Neighborhood:
+    """A box of a stack around a drawing, and the logits found in it.
+
+    place: (slices, rows, columns) of the stack; known: bool, voxels whose class the user gave; inside: bool, those of
+    this class; logits: float32, filled by `take`.
+    """
+
+    place: tuple[slice, slice, slice]
+    known: np.ndarray
+    inside: np.ndarray
+    logits: np.ndarray
+
+    @classmethod
+    def of(cls, drawn: Drawn, label: int, stack: SliceStack) -> Neighborhood | None:
+        """The neighborhood of what was drawn with ``label``; None if nothing was.
+
+        It reaches half of the structure's extent, and at least MARGIN_MM, beyond the drawing in the plane; across
+        slices as far as the drawn ones are from each other, and at least half of the extent.
+        """
+        labels = stack.view(drawn.labels.array)
+        painted = [i for i, plane in enumerate(labels) if (plane == label).any()]
+        if not painted:
+            return None
+        flat = np.any([labels[i] == label for i in painted], axis=0)
+        extents = [np.flatnonzero(flat.any(axis=1)), np.flatnonzero(flat.any(axis=0))]
+        sizes_mm = [(e[-1] - e[0] + 1) * s for e, s in zip(extents, stack.spacing[1:], strict=True)]
+        steps_mm = [(b - a) * stack.spacing[0] for a, b in pairwise(painted)]
+        edges = [(painted[0], painted[-1], max([max(sizes_mm) / 2, *steps_mm]))]
+        edges += [(e[0], e[-1], max(size / 2, MARGIN_MM)) for e, size in zip(extents, sizes_mm, strict=True)]
+        slices, rows, columns = (
+            slice(max(0, int(first) - math.ceil(margin / mm)), min(length, int(last) + 1 + math.ceil(margin / mm)))
+            for (first, last, margin), mm, length in zip(edges, stack.spacing, stack.shape, strict=True)
+        )
+        place = (slices, rows, columns)
+        part = labels[place]
+        known = (part != 0) & (part != UNKNOWN)
+        axis, whole = drawn.slices.get(label, (stack.axis, frozenset()))
+        wholly = np.zeros(drawn.labels.array.shape, dtype=bool)
+        np.moveaxis(wholly, axis, 0)[sorted(whole)] = True
+        known |= stack.view(wholly)[place] & (part != UNKNOWN)
+        return cls(place, known, part == label, np.zeros(part.shape, dtype=np.float32))
+
+    def take(self, logits: np.ndarray, part: slice, nothing: float) -> np.ndarray:
+        """Keep what was found (n, rows, columns) on the slices ``part``; return it with ``nothing`` in its place."""
+        slices, rows, columns = self.place
+        first, last = max(part.start, slices.start), min(part.stop, slices.stop)
+        if first >= last:
+            return logits
+        own = slice(first - part.start, last - part.start)
+        self.logits[first - slices.start : last - slices.start] = logits[own, rows, columns]
+        rest = logits.copy()
+        rest[own, rows, columns] = nothing
+        return rest
+
+    def settle(self, image: np.ndarray, stack: SliceStack, window: Window, check: Callable[[], None]) -> np.ndarray:
+        """Logits on ``place`` after a random walk between the known voxels, with what was found as its prior.
+
+        image: the stack's intensities (slices, rows, columns); check: called often, and may raise to end it.
+        """
+        plane = self.logits.shape[1:]
+        coarser = max(1.0, math.sqrt(self.logits.size / MOST_VOXELS))
+        target = max(stack.spacing[1:]) * coarser if coarser > 1 else 0.0
+        grid = WorkingGrid((plane[0], plane[1]), stack.spacing[1:], target) if target else None
+
+        def to_grid(array: np.ndarray) -> np.ndarray:
+            if grid is None:
+                return array
+            resized: np.ndarray = grid.to_working(torch.from_numpy(array)).numpy()
+            return resized
+
+        values = to_grid(soft_tissue(window, image[self.place]))
+        share, fixed = to_grid(self.inside.astype(np.float32)), to_grid(self.known.astype(np.float32)) > 0.99
+        across = [mm * n / m for mm, n, m in zip(stack.spacing[1:], plane, values.shape[1:], strict=True)]
+        prior = special.expit(to_grid(self.logits) + appearance_logits(values, share > 0.5, fixed, across))
+        prior = np.where(fixed, share, prior).astype(np.float32)
+        found = random_walk(values, prior, fixed, (stack.spacing[0], *across), check)
+        logits: np.ndarray = special.logit(np.clip(found, _SUREST, 1 - _SUREST))
+        if grid is None:
+            return logits
+        settled: np.ndarray = grid.from_working(torch.from_numpy(logits)).numpy()
+        return settled
+
+
+def soft_tissue(window: Window, array: np.ndarray) -> np.ndarray:
+    """Intensities in [-1, 1]: of a CT scan those of soft tissue, since from air to lung, or from one bone to the next,
+    no border says anything about an organ; of other scans as `Window.apply`."""
+    if window.kind != "ct":
+        return window.apply(array)
+    lower, upper = _SOFT_TISSUE_HU
+    scaled: np.ndarray = (np.clip(array, lower, upper).astype(np.float32) - lower) * np.float32(2 / (upper - lower)) - 1
+    return scaled
