@@ -38,11 +38,11 @@ WHOLE_SLICES_FROM = 8
 """From this many slices of the structure on, whole slices are held out; with fewer, tiles of every slice."""
 
 _EVALUATE_EVERY = 10
-_FEWEST_STEPS, _STEPS_PER_SLICE, _MOST_STEPS = 60, 2, 160
+_FEWEST_STEPS, _STEPS_PER_SLICE, _MOST_STEPS = 20, 2, 160
 _BATCH = 4
 _EVALUATED_SLICES = 6
 _PROMPT_SLICES = 10
-_PROBE_PIXELS = 3000
+_PROBE_PIXELS = 1000
 _VIEWS_SHARE = 0.3
 _TOLERANCE = 0.03
 
@@ -60,7 +60,7 @@ class TuningOptions:
     seconds: float = 90.0
     steps: int | None = None
     rate: float = 1e-2
-    probe_steps: int = 150
+    probe_steps: int = 100
     patience: int = 6
     seed: int = 0
 
