@@ -1,51 +1,154 @@
-"""``python -m Testing.benchmarks``: the tables of the README. PROMPTSEG_DATA names the folder of real scans."""
+"""``python -m Testing.benchmarks``: how PromptSeg compares. PROMPTSEG_DATA names the folder of real scans."""
 
 from __future__ import annotations
 
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich.console import Console
 
+from PromptSegLib.errors import InputError
 from PromptSegLib.learning.tuning import TuningOptions
-from PromptSegLib.networks.device import keep_freed_memory
+from PromptSegLib.networks.device import find_device, keep_freed_memory
 from PromptSegLib.networks.weights import DEFAULT_BACKBONE, find_backbone, load_backbone
-from Testing.benchmarks import resources, segmentation, speed
+from Testing.benchmarks import across, corrections, in_scan, plots, resources, speed, tables
+from Testing.benchmarks.comparing import Comparison, warm_up
 from Testing.benchmarks.data import data_folder
+from Testing.benchmarks.methods import registry
+from Testing.benchmarks.methods.method import Method, Setup
+from Testing.benchmarks.results import Result, Results, require_same_settings
 
-console = Console(width=120)
+QUESTIONS = ("speed", "resources", "in-scan", "across", "corrections")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One table. step: what it counts, and where a result says so; run: adds what is missing of it."""
+
+    name: str
+    title: str
+    step: tuple[str, Callable[[Result], int]]
+    run: Callable[[Comparison, Results], None]
+    default: tuple[Method, ...]
+    allowed: tuple[Method, ...]
 
 
 def main(
-    only: Annotated[str, typer.Option(help="speed, resources, in-scan or across; all by default.")] = "",
-    patients: Annotated[int, typer.Option(help="Patients for in-scan.")] = 5,
-    drawn: Annotated[str, typer.Option(help="Numbers of drawn slices for in-scan.")] = "3,5",
+    only: Annotated[str, typer.Option(help=f"One of {', '.join(QUESTIONS)}; all by default.")] = "",
+    patients: Annotated[int, typer.Option(help="Patients for in-scan and corrections.")] = 5,
+    drawn: Annotated[str, typer.Option(help="Numbers of drawn slices for in-scan.")] = "1,2,3,5,7",
+    trunk: Annotated[bool, typer.Option("--trunk", help="Six organs of a trunk scan in in-scan, too.")] = False,
     others: Annotated[int, typer.Option(help="Patients to test on across scans.")] = 10,
+    scans: Annotated[str, typer.Option(help="Numbers of drawn scans for across.")] = "1,3,5,10",
+    sparse: Annotated[bool, typer.Option("--sparse", help="For across, draw 5 slices of each scan, not all.")] = False,
+    first: Annotated[int, typer.Option(help="Slices drawn before the first correction.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Corrections, one slice each.")] = 5,
+    methods: Annotated[str, typer.Option(help=f"Some of {', '.join(registry.METHODS)}.")] = "",
+    organs: Annotated[str, typer.Option(help="Only these organs.")] = "",
+    seeds: Annotated[int, typer.Option(help="How often whatever depends on chance is run.")] = 3,
+    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    seconds: Annotated[float, typer.Option(help="At the most, for PromptSeg to learn.")] = 90.0,
     backbone: Annotated[str, typer.Option()] = DEFAULT_BACKBONE,
     prompting: Annotated[str, typer.Option()] = "decoder",
-    seed: Annotated[int, typer.Option()] = 0,
+    device: Annotated[str, typer.Option(help="For networks.")] = "cpu",
+    out: Annotated[Path | None, typer.Option(help="Folder of CSV files; a run goes on from what is there.")] = None,
+    plot_folder: Annotated[Path | None, typer.Option("--plots", help="Folder for a picture per question.")] = None,
 ) -> None:
+    if only not in ("", *QUESTIONS):
+        raise InputError(f"there is no question '{only}': choose one of {', '.join(QUESTIONS)}")
+    console = Console(width=None if Console().is_terminal else 200)
     if data_folder() is None:
         console.print(
             "PROMPTSEG_DATA is not set: accuracy is measured on generated scans, and is no claim about real ones."
         )
     if only in ("", "speed"):
-        speed.main(repeats=5)
+        speed.report(console, repeats=5, out=out, plot_folder=plot_folder)
     keep_freed_memory()
     if only in ("", "resources"):
-        resources.main(console)
-    if only in ("", "in-scan", "across"):
-        network = load_backbone(find_backbone(backbone))
-        options = TuningOptions(prompting=prompting, seed=seed)
-        if only in ("", "in-scan"):
-            scores = segmentation.in_scan(network, patients, [int(n) for n in drawn.split(",")], options)
-            methods = (segmentation.OURS, segmentation.NETWORK, segmentation.PROBE, segmentation.INTERPOLATION)
-            title = f"In the drawn scan: DSC on undrawn slices, {patients} patients"
-            segmentation.print_scores(title, "slices", scores, methods, console)
-        if only in ("", "across"):
-            scores = segmentation.across_scans(network, others, (1, 3), options)
-            title = f"Across scans: DSC on {others} other patients, organ drawn fully"
-            segmentation.print_scores(title, "scans", scores, (segmentation.OURS, segmentation.PROBE), console)
+        resources.report(console, out=out, plot_folder=plot_folder)
+
+    def run_in_scan(comparison: Comparison, results: Results) -> None:
+        in_scan.compare(comparison, results, patients, _numbers(drawn), trunk)
+
+    def run_across(comparison: Comparison, results: Results) -> None:
+        across.compare(comparison, results, others, _numbers(scans), sparse)
+
+    def run_corrections(comparison: Comparison, results: Results) -> None:
+        corrections.compare(comparison, results, patients, first, rounds)
+
+    in_each = f"{across.SPARSE_SLICES} slices drawn in each" if sparse else "each drawn fully"
+    questions = (
+        Question(
+            "in-scan",
+            "In the drawn scan: undrawn slices",
+            ("drawn slices", lambda result: result.drawn),
+            run_in_scan,
+            registry.IN_SCAN,
+            tuple(registry.METHODS.values()),
+        ),
+        Question(
+            "across-sparse" if sparse else "across",
+            f"Across scans: other patients, {in_each}",
+            ("drawn scans", lambda result: result.drawn),
+            run_across,
+            registry.ACROSS,
+            registry.ACROSS,
+        ),
+        Question(
+            "corrections",
+            f"Corrections: the whole structure, {first} slices drawn at first",
+            ("corrections", lambda result: result.round),
+            run_corrections,
+            registry.CORRECTIONS,
+            tuple(registry.METHODS.values()),
+        ),
+    )
+    questions = tuple(question for question in questions if not only or question.name.startswith(only))
+    if not questions:
+        return
+    network = load_backbone(find_backbone(backbone), find_device(device))
+    setup = Setup(network, TuningOptions(prompting=prompting, seconds=seconds))
+    if out is not None:
+        require_same_settings(out, _settings(setup))
+    for question in questions:
+        chosen = registry.choose(methods, question.default, question.allowed)
+        usable = [method for method in chosen if not method.missing]
+        for method in chosen:
+            if method.missing:
+                console.print(f"{method.name} is left out: it needs pip install {' '.join(method.missing)}")
+        warm_up(usable, setup)
+        results = Results(None if out is None else out / f"{question.name}.csv")
+        wanted = {organ.strip() for organ in organs.split(",")} - {""}
+        question.run(Comparison(usable, setup, range(seed, seed + seeds), wanted), results)
+        step, steps = question.step
+        if not list(results):
+            console.print(f"{question.title}: nothing to compare")
+            continue
+        tables.print_results(question.title, step, list(results), steps, console)
+        if plot_folder is not None:
+            plots.plot_results(plot_folder / f"{question.name}.png", question.title, step, list(results), steps)
+
+
+def _settings(setup: Setup) -> dict[str, object]:
+    network = setup.backbone
+    return {
+        "backbone": f"{network.name} {network.fingerprint()[:12]}",
+        "data": "generated" if data_folder() is None else "real",
+        "device": str(network.device),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "prompting": setup.options.prompting,
+        "seconds": setup.options.seconds,
+    }
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from PromptSegLib.apps.demo import draw_slices
 from PromptSegLib.imaging.formats import write_image
 from PromptSegLib.imaging.phantom import LABELS, make_phantom
 from PromptSegLib.imaging.volume import Volume
+from Testing.benchmarks.plots import plot_bars
+from Testing.benchmarks.results import write_csv
 
 SIZES = (((150, 256, 256), (3.0, 1.5, 1.5), 90, 60, 3.0), ((300, 512, 512), (1.5, 0.8, 0.8), None, None, 4.0))
 """Shape, spacing in mm, and what is asked for: seconds to tune, seconds to segment, GB."""
@@ -24,7 +26,13 @@ SIZES = (((150, 256, 256), (3.0, 1.5, 1.5), 90, 60, 3.0), ((300, 512, 512), (1.5
 ORGAN = "left kidney"
 
 
-def main(console: Console | None = None) -> None:
+def main() -> None:
+    report(Console())
+
+
+def report(console: Console, out: Path | None = None, plot_folder: Path | None = None) -> None:
+    """Run all commands, print a table; out, plot_folder: where to write resources.csv and resources.png."""
+    found: dict[str, tuple[float, float]] = {}
     table = Table(
         "scan", "command", "seconds", "asked for", "peak GB", "asked for", title="Large scans, 5 drawn slices"
     )
@@ -40,8 +48,17 @@ def main(console: Console | None = None) -> None:
                 seconds, gigabytes = _run([name, *arguments])
                 wanted = "" if limit is None else f"at most {limit}"
                 size = "x".join(map(str, shape[::-1]))
+                found[f"{size}, {name}"] = (seconds, gigabytes)
                 table.add_row(size, name, f"{seconds:.0f}", wanted, f"{gigabytes:.2f}", f"under {memory_limit:.0f}")
-    (console or Console()).print(table)
+    console.print(table)
+    if out is not None:
+        write_csv(out / "resources.csv", [(n, *v) for n, v in found.items()], ["what", "seconds", "peak_gigabytes"])
+    if plot_folder is not None:
+        panels = {
+            label: {name: [(label, values[column])] for name, values in found.items()}
+            for column, label in enumerate(("seconds", "peak GB"))
+        }
+        plot_bars(plot_folder / "resources.png", "Large scans, 5 drawn slices", panels)
 
 
 def _write_case(folder: Path, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> tuple[str, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from PromptSegLib.networks.head import class_logits, head_shapes
 from PromptSegLib.networks.punet import PRESETS, PUNet, freeze
+from Testing.benchmarks.plots import plot_bars
+from Testing.benchmarks.results import write_csv
 from Testing.networks.plain_punet import PlainPUNet, plain_logits
 
 BATCH = 4
@@ -134,7 +137,17 @@ def _run(repeats: int) -> list[Row]:
 
 def main(repeats: int = typer.Option(5, help="Timed turns of each side; the median counts.")) -> None:
     """Time PUNet against its plain formulation and print a table."""
+    report(Console(), repeats)
+
+
+def report(console: Console, repeats: int, out: Path | None = None, plot_folder: Path | None = None) -> None:
+    """Time both, print a table; out, plot_folder: where to write speed.csv and speed.png."""
     rows = run(repeats)
+    if out is not None:
+        write_csv(out / "speed.csv", [astuple(row) for row in rows], [f.name for f in fields(Row)])
+    if plot_folder is not None:
+        sides = {r.name: [("plain", 1000 * r.plain_seconds), ("fast", 1000 * r.fast_seconds)] for r in rows}
+        plot_bars(plot_folder / "speed.png", "PUNet, 224 × 224", {"ms": sides})
     cores = os.cpu_count() or 1
     torch.set_num_threads(cores)
     table = Table(
@@ -153,7 +166,7 @@ def main(repeats: int = typer.Option(5, help="Timed turns of each side; the medi
             f"[{color}]{row.ratio:.1f}[/]",
             "" if row.required is None else f"{row.required:g}",
         )
-    Console().print(table)
+    console.print(table)
 
 
 if __name__ == "__main__":

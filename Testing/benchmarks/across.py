@@ -1,0 +1,65 @@
+"""Across scans: a structure is drawn in some scans and has to be found in other patients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from PromptSegLib.apps.demo import draw_slices
+from PromptSegLib.imaging.annotation import Annotation
+from PromptSegLib.imaging.volume import Volume
+from PromptSegLib.learning.drawing import DrawnScan
+from Testing.benchmarks.comparing import Comparison, Lesson, find, ours_of, record
+from Testing.benchmarks.data import classes, scans
+from Testing.benchmarks.methods.method import Method
+from Testing.benchmarks.results import Key, Results
+from Testing.benchmarks.scoring import score
+
+SPARSE_SLICES = 5
+
+Scan = tuple[str, Volume, Volume]
+
+
+def compare(comparison: Comparison, results: Results, patients: int, drawn_scans: Sequence[int], sparse: bool) -> None:
+    """Add the results that are missing: scores on whole scans of other patients. Every seed draws other scans.
+
+    sparse: only `SPARSE_SLICES` slices are drawn in each scan instead of all.
+    """
+    others = list(scans("validation", patients))
+    for number, seed in enumerate(comparison.seeds):
+        sources = list(scans("train", max(drawn_scans), skip=number * max(drawn_scans)))
+        for organ, label in classes().items():
+            if comparison.organs and organ not in comparison.organs:
+                continue
+            drawings = [DrawnScan(image, _draw(labels, label, sparse)) for _, image, labels in sources]
+            for count in drawn_scans:
+                _run(drawings[:count], others, organ, seed, comparison, results)
+
+
+def _run(
+    drawings: list[DrawnScan], others: list[Scan], organ: str, seed: int, comparison: Comparison, results: Results
+) -> None:
+    methods, setup = comparison.of_seed(seed)
+
+    def key(method: Method, source: str) -> Key:
+        return (source, organ, len(drawings), method.key, seed, 0)
+
+    earlier = (ours_of(results, key(methods[0], name)) for name, _, _ in others)
+    lesson = Lesson(drawings, setup, next((result for result in earlier if result is not None), None))
+    for method in methods:
+        missing = [other for other in others if results.get(key(method, other[0])) is None]
+        if not missing:
+            continue
+        learned, learning = lesson.learn(method)
+        for name, image, labels in missing:
+            found, finding = find(method, learned, image, None)
+            reached = score(found, labels.array == classes()[organ], image.geometry.spacing)
+            record(results, key(method, name), reached, learning, finding)
+
+
+def _draw(labels: Volume, label: int, sparse: bool) -> Annotation:
+    """The organ alone: other organs' borders are not given away."""
+    truth = labels.array == label
+    drawing = draw_slices(truth, SPARSE_SLICES)[0] if sparse else truth.astype(np.uint8)
+    return Annotation.from_label_map(labels.with_array(drawing), 1, complete=not sparse, axis=0)

@@ -1,0 +1,42 @@
+"""Inside of the drawn scan: a few slices are drawn, the others have to be found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from PromptSegLib.apps.demo import draw_slices
+from PromptSegLib.imaging.annotation import Annotation
+from PromptSegLib.learning.drawing import DrawnScan
+from Testing.benchmarks.comparing import MARGIN, Comparison, Lesson, find, ours_of, record
+from Testing.benchmarks.data import Case, around, cases
+from Testing.benchmarks.methods.method import Method
+from Testing.benchmarks.results import Key, Results
+from Testing.benchmarks.scoring import score
+
+
+def compare(comparison: Comparison, results: Results, patients: int, drawn: Sequence[int], trunk: bool) -> None:
+    """Add the results that are missing: scores of the undrawn slices of the organ and 3 beyond either end."""
+    for case in cases(patients, comparison.organs, trunk):
+        for count in drawn:
+            for seed in comparison.seeds:
+                _run(case, count, seed, comparison, results)
+
+
+def _run(case: Case, count: int, seed: int, comparison: Comparison, results: Results) -> None:
+    methods, setup = comparison.of_seed(seed)
+    keys: dict[Method, Key] = {m: (case.source, case.organ, count, m.key, seed, 0) for m in methods}
+    methods = [method for method in methods if results.get(keys[method]) is None]
+    part, truth = around(case.image, case.truth, MARGIN)
+    drawing, slices = draw_slices(truth, count)
+    undrawn = np.delete(truth, slices, axis=0)
+    if not methods or len(set(slices)) < count or not undrawn.any():
+        return
+    annotation = Annotation.from_label_map(part.with_array(drawing), 1, axis=0)
+    lesson = Lesson([DrawnScan(part, annotation)], setup, ours_of(results, keys[methods[0]]))
+    for method in methods:
+        learned, learning = lesson.learn(method)
+        found, finding = find(method, learned, part, annotation)
+        reached = score(found, truth, part.geometry.spacing, slices)
+        record(results, keys[method], reached, learning, finding)

@@ -1,0 +1,41 @@
+"""Ours: a token is tuned on the frozen backbone; the drawn shape helps on the drawn scan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from PromptSegLib.imaging.annotation import Annotation
+from PromptSegLib.imaging.volume import Volume
+from PromptSegLib.inference.drawn import Drawn
+from PromptSegLib.inference.segmenter import Segmenter
+from PromptSegLib.learning.drawing import DrawnScan
+from PromptSegLib.learning.tuning import tune
+from PromptSegLib.networks.punet import PUNet
+from PromptSegLib.tokens.class_token import ClassToken
+from Testing.benchmarks.methods.method import Method, Setup, as_drawn
+
+Tuned = tuple[PUNet, ClassToken]
+
+
+def tune_token(scans: Sequence[DrawnScan], setup: Setup) -> Tuned:
+    return setup.backbone, tune(scans, "Structure", setup.backbone, setup.options)
+
+
+def _find(tuned: Tuned, image: Volume, annotation: Annotation | None) -> np.ndarray:
+    drawn = None
+    if annotation is not None:
+        labels = Volume(annotation.label_map, annotation.geometry)
+        drawn = Drawn(labels, {annotation.label: (annotation.axis, annotation.drawn)})
+    found: np.ndarray = Segmenter(tuned[0], [tuned[1]]).segment(image, drawn).labels.array == 1
+    return found
+
+
+def _find_alone(tuned: Tuned, image: Volume, annotation: Annotation | None) -> np.ndarray:
+    everything = Segmenter(tuned[0], [tuned[1]], all_pieces=True).segment(image).labels.array == 1
+    return as_drawn(everything, annotation)
+
+
+PROMPTSEG = Method("promptseg", "PromptSeg", tune_token, _find, across=True)
+NETWORK_ALONE = Method("network-alone", "PromptSeg, network alone", tune_token, _find_alone)

@@ -1,0 +1,50 @@
+"""All methods, in the order of tables and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PromptSegLib.errors import InputError
+from Testing.benchmarks.methods.fine_tuning import DECODER, FULL
+from Testing.benchmarks.methods.grow_from_seeds import GROW_FROM_SEEDS
+from Testing.benchmarks.methods.linear_probe import LINEAR_PROBE
+from Testing.benchmarks.methods.method import Method
+from Testing.benchmarks.methods.promptseg import NETWORK_ALONE, PROMPTSEG
+from Testing.benchmarks.methods.random_forest import RANDOM_FOREST
+from Testing.benchmarks.methods.shapes import INTERPOLATION, ITK
+from Testing.benchmarks.methods.unet import UNET
+
+METHODS = {
+    method.key: method
+    for method in (
+        PROMPTSEG,
+        NETWORK_ALONE,
+        INTERPOLATION,
+        ITK,
+        GROW_FROM_SEEDS,
+        RANDOM_FOREST,
+        UNET,
+        LINEAR_PROBE,
+        FULL,
+        DECODER,
+    )
+}
+
+IN_SCAN = tuple(method for method in METHODS.values() if method is not DECODER)
+ACROSS = tuple(method for method in METHODS.values() if method.across)
+CORRECTIONS = (PROMPTSEG, INTERPOLATION)
+
+
+def choose(names: str, default: Sequence[Method], allowed: Sequence[Method]) -> list[Method]:
+    """The methods of a comma-separated list of keys that ``allowed`` has, ``default`` for none.
+
+    Raises:
+        InputError: if there is no method of a name.
+    """
+    if not names:
+        return list(default)
+    wanted = [name.strip() for name in names.split(",")]
+    unknown = [name for name in wanted if name not in METHODS]
+    if unknown:
+        raise InputError(f"there is no method '{unknown[0]}': choose from {', '.join(METHODS)}")
+    return [method for method in allowed if method.key in wanted]

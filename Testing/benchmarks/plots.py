@@ -1,0 +1,97 @@
+"""Results as pictures, one file per question."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from Testing.benchmarks import tables
+from Testing.benchmarks.methods.registry import METHODS
+from Testing.benchmarks.results import Result
+
+# Okabe and Ito's palette, which color-blind readers can tell apart; ours is the strongest line.
+_COLORS = ("#0072B2", "#56B4E9", "#E69F00", "#F0E442", "#009E73", "#CC79A7", "#D55E00", "#000000", "#999999", "#8B5A2B")
+_MARKERS = "ososD^vPXd"
+_STYLES = {key: (_COLORS[i], _MARKERS[i]) for i, key in enumerate(METHODS)}
+
+
+def plot_results(path: Path, title: str, step: str, results: Sequence[Result], steps: Callable[[Result], int]) -> None:
+    """DSC, surface DSC and seconds against ``step``: means, and for the scores bars of one standard error."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    panels: tuple[tuple[str, Callable[[Result], float]], ...] = (
+        ("DSC", lambda r: r.dsc),
+        ("surface DSC at 2 mm", lambda r: r.surface_dsc),
+        ("seconds to learn and find", lambda r: r.seconds),
+    )
+    found = tables.of(results, steps)
+    figure, axes = plt.subplots(1, len(panels), figsize=(14, 4.8), layout="constrained")
+    for axis, (label, value) in zip(axes, panels, strict=True):
+        is_score = value is not panels[-1][1]
+        for key, method in METHODS.items():
+            groups = {n: [value(r) for r in by_method[key]] for n, by_method in found.items() if key in by_method}
+            if not groups:
+                continue
+            color, marker = _STYLES[key]
+            errors = [np.std(g) / np.sqrt(len(g)) for g in groups.values()] if is_score else None
+            axis.errorbar(
+                list(groups),
+                [float(np.mean(g)) for g in groups.values()],
+                errors,
+                label=method.name,
+                color=color,
+                marker=marker,
+                markersize=5,
+                linewidth=3 if key == "promptseg" else 1.4,
+                capsize=2,
+                zorder=3 if key == "promptseg" else 2,
+            )
+        axis.set(xlabel=step, ylabel=label, xticks=list(found))
+        axis.grid(alpha=0.3)
+        if is_score:
+            axis.set_ylim(0, 1)
+        else:
+            axis.set_yscale("log")
+    figure.suptitle(title)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    _save(figure, path)
+
+
+def plot_bars(path: Path, title: str, panels: Mapping[str, Mapping[str, Sequence[tuple[str, float]]]]) -> None:
+    """panels: by what is measured, by row, the named values that are compared."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(panels), figsize=(7 * len(panels), 4.2), layout="constrained", squeeze=False)
+    for axis, (label, rows) in zip(axes[0], panels.items(), strict=True):
+        names = list(dict.fromkeys(name for values in rows.values() for name, _ in values))
+        height = 0.8 / len(names)
+        for number, name in enumerate(names):
+            places = [i + (number - (len(names) - 1) / 2) * height for i in range(len(rows))]
+            bars = axis.barh(places, [dict(v)[name] for v in rows.values()], height, label=name, color=_COLORS[number])
+            axis.bar_label(bars, fmt="%.3g", padding=3)
+        axis.set_yticks(range(len(rows)), list(rows))
+        axis.invert_yaxis()
+        axis.set_xlabel(label)
+        axis.margins(x=0.15)
+        if len(names) > 1:
+            axis.legend(frameon=False)
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def _save(figure: object, path: Path) -> None:
+    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
+
+    assert isinstance(figure, Figure)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,108 @@
+"""Every method on a scan of a few thousand voxels, and what surrounds the methods."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from PromptSegLib.errors import InputError
+from PromptSegLib.inference.evaluation import evaluate
+from Testing.benchmarks.measuring import measured
+from Testing.benchmarks.methods.method import Method, Setup, as_drawn
+from Testing.benchmarks.methods.registry import METHODS, choose
+from Testing.benchmarks.plots import plot_results
+from Testing.benchmarks.results import Result, Results, require_same_settings
+from Testing.benchmarks.scoring import score
+from Testing.support import FAST, drawn_scan, dsc, scan, tiny_backbone
+
+MODULES = {"itk-morphologicalcontourinterpolation": "itk", "slicer-core": "slicer", "scikit-learn": "sklearn"}
+
+LEAST_DSC = {"unet": 0.0}
+"""A UNet that starts from nothing finds nothing in the time that a test has."""
+
+RESULT = Result("scan", "organ", 3, "promptseg", 0, 0, 0.75, 0.5, 12.0, 10.0, 100.0)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_every_method_finds_the_organ(method: Method) -> None:
+    for package in method.packages:
+        pytest.importorskip(MODULES[package])
+    drawn, (image, truth) = drawn_scan(), scan()
+    fingerprint = tiny_backbone().fingerprint()
+    setup = Setup(tiny_backbone(), replace(FAST, steps=1, probe_steps=60), seconds=0.2)
+    learned = method.learn([drawn], setup)
+    found = method.find(learned, image, drawn.annotation)
+    assert found.shape == truth.shape and found.dtype == bool
+    assert dsc(found, truth) > LEAST_DSC.get(method.key, 0.7)
+    for index in drawn.annotation.drawn:
+        np.testing.assert_array_equal(found[index], truth[index])
+    if method.across:
+        assert method.find(learned, image, None).shape == truth.shape
+    assert tiny_backbone().fingerprint() == fingerprint, "a method that trains weights must work on a copy"
+
+
+def test_methods_are_chosen_by_name() -> None:
+    everything = list(METHODS.values())
+    assert choose("", everything[:2], everything) == everything[:2]
+    assert [m.key for m in choose("unet, itk", everything, everything)] == ["itk", "unet"]
+    with pytest.raises(InputError, match="there is no method 'nnunet'"):
+        choose("nnunet", everything, everything)
+
+
+def test_pieces_that_touch_no_drawing_are_dropped_and_drawn_slices_stay() -> None:
+    _, truth = scan()
+    mask = truth.copy()
+    mask[:, :8, :8] = True
+    annotation = drawn_scan().annotation
+    np.testing.assert_array_equal(as_drawn(mask, annotation), truth)
+    assert as_drawn(mask, None)[:, :8, :8].any() != as_drawn(mask, None)[:, 20:, 20:].any()
+
+
+def test_scores_leave_drawn_slices_out() -> None:
+    image, truth = scan()
+    spacing = image.geometry.spacing
+    found = np.roll(truth, 3, axis=1)
+    drawn = [3, 6, 9]
+    whole = score(found, truth, spacing)
+    (reference,) = evaluate(image.with_array(found.astype(np.uint8)), image.with_array(truth.astype(np.uint8)))
+    assert whole.dsc == pytest.approx(reference.dsc)
+    assert whole.surface_dsc == pytest.approx(reference.surface_dsc)
+    corrected = found.copy()
+    corrected[drawn] = truth[drawn]
+    assert score(corrected, truth, spacing, drawn) == score(found, truth, spacing, drawn)
+    assert score(truth, truth, spacing, drawn).surface_dsc == 1
+    assert score(np.zeros_like(truth), truth, spacing, drawn).dsc == 0
+
+
+def test_results_survive_a_run_that_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "in-scan.csv"
+    results = Results(path)
+    results.add(RESULT)
+    results.add(replace(RESULT, seed=1))
+    text = path.read_text()
+    path.write_text(text[: text.rindex("12.0")])
+    again = Results(path)
+    assert list(again) == [RESULT]
+    again.add(replace(RESULT, dsc=0.8))
+    assert [r.dsc for r in Results(path)] == [0.8]
+
+
+def test_results_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
+    require_same_settings(tmp_path, {"seconds": 90})
+    require_same_settings(tmp_path, {"seconds": 90})
+    with pytest.raises(InputError, match="another folder"):
+        require_same_settings(tmp_path, {"seconds": 15})
+
+
+def test_memory_that_was_freed_again_counts() -> None:
+    _, cost = measured(lambda: np.ones(8_000_000).sum())
+    assert 60 < cost.megabytes < 100
+
+
+def test_results_are_drawn(tmp_path: Path) -> None:
+    results = [replace(RESULT, drawn=n, method=key) for n in (1, 3) for key in ("promptseg", "itk")]
+    plot_results(tmp_path / "plot.png", "Title", "drawn slices", results, lambda r: r.drawn)
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
