@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import KDTree
 
-# The surface with its areas, which `evaluate` compares as a whole; here drawn slices must not count.
+# What `evaluate` compares as a whole; here it is wanted slice by slice.
 from PromptSegLib.inference.evaluation import _surface
 
 TOLERANCE_MM = 2.0
@@ -27,35 +27,47 @@ def score(
 ) -> Score:
     """Compare two masks, bool (slices, rows, columns) with ``spacing`` in mm, but on the slices ``drawn``.
 
-    Of the surfaces, what lies between two drawn slices does not count.
+    Where slices were drawn, the surface DSC compares the outlines on each of the others: between slices, what was drawn
+    would be so near that even an empty result had half of the surface right.
     """
-    given = np.zeros(len(truth), dtype=bool)
-    given[list(drawn)] = True
-    found = np.where(given[:, None, None], truth, found)
-    overlap = np.count_nonzero((found & truth)[~given])
-    total = np.count_nonzero(found[~given]) + np.count_nonzero(truth[~given])
-    return Score(2 * overlap / max(1, total), _surface_dsc(found, truth, spacing, given))
+    undrawn = [index for index in range(len(truth)) if index not in drawn]
+    overlap = int(np.count_nonzero((found & truth)[undrawn]))
+    total = int(np.count_nonzero(found[undrawn])) + int(np.count_nonzero(truth[undrawn]))
+    if drawn:
+        pairs = [(_outline(found[i], spacing), _outline(truth[i], spacing)) for i in undrawn]
+    else:
+        box = _box(found | truth)
+        pairs = [(_surface(found[box], spacing), _surface(truth[box], spacing))]
+    return Score(2 * overlap / max(1, total), _agreement(pairs))
 
 
-def _surface_dsc(found: np.ndarray, truth: np.ndarray, spacing: tuple[float, float, float], given: np.ndarray) -> float:
-    if not (found.any() and truth.any()):
-        return 0.0
-    box = _box(found | truth)
-    surfaces = [_surface(mask[box], spacing) for mask in (found, truth)]
-    # Element i lies between slices i - 1 and i of the box; what lies beyond the scan was not drawn wrong.
-    edges = np.concatenate([[True], given, [True]])
-    between = edges[box[0].start :][:-1] & edges[box[0].start :][1:]
+Surface = tuple[np.ndarray, np.ndarray]
+"""Positions (n, 3) in mm and areas (n,) in mm²."""
+
+
+def _outline(plane: np.ndarray, spacing: tuple[float, float, float]) -> Surface:
+    """The side walls of a slice (rows, columns): what lies between it and a copy of itself."""
+    if not plane.any():
+        return np.empty((0, 3)), np.empty(0)
+    points, areas = _surface(np.stack([plane, plane]), spacing)
+    walls = np.isclose(points[:, 0], spacing[0])
+    return points[walls], areas[walls]
+
+
+def _agreement(pairs: Collection[tuple[Surface, Surface]]) -> float:
+    """Which part of the surfaces, by area, is no farther than the tolerance from the other one of its pair."""
     near = total = 0.0
-    for (points, areas), (others, _) in (surfaces, surfaces[::-1]):
-        counted = ~between[np.rint(points[:, 0] / spacing[0]).astype(int)]
-        if counted.any():
-            distances = KDTree(others).query(points[counted])[0]
-            near += float(areas[counted][distances <= TOLERANCE_MM].sum())
-            total += float(areas[counted].sum())
+    for pair in pairs:
+        for (points, areas), (others, _) in (pair, pair[::-1]):
+            total += float(areas.sum())
+            if len(points) and len(others):
+                near += float(areas[KDTree(others).query(points)[0] <= TOLERANCE_MM].sum())
     return near / total if total else 0.0
 
 
 def _box(mask: np.ndarray) -> tuple[slice, slice, slice]:
+    if not mask.any():
+        return slice(0, 1), slice(0, 1), slice(0, 1)
     spans = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     first, second, third = (slice(int(span[0]), int(span[-1]) + 1) for span in spans)
     return first, second, third

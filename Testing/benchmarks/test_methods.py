@@ -15,7 +15,7 @@ from Testing.benchmarks.methods.method import Method, Setup, as_drawn
 from Testing.benchmarks.methods.registry import METHODS, choose
 from Testing.benchmarks.plots import plot_results
 from Testing.benchmarks.results import Result, Results, require_same_settings
-from Testing.benchmarks.scoring import score
+from Testing.benchmarks.scoring import Score, score
 from Testing.support import FAST, drawn_scan, dsc, scan, tiny_backbone
 
 MODULES = {"itk-morphologicalcontourinterpolation": "itk", "slicer-core": "slicer", "scikit-learn": "sklearn"}
@@ -74,7 +74,8 @@ def test_scores_leave_drawn_slices_out() -> None:
     corrected[drawn] = truth[drawn]
     assert score(corrected, truth, spacing, drawn) == score(found, truth, spacing, drawn)
     assert score(truth, truth, spacing, drawn).surface_dsc == 1
-    assert score(np.zeros_like(truth), truth, spacing, drawn).dsc == 0
+    nothing = np.zeros_like(truth)
+    assert score(nothing, truth, spacing, drawn) == score(nothing, truth, spacing) == Score(0, 0)
 
 
 def test_results_survive_a_run_that_is_killed(tmp_path: Path) -> None:
