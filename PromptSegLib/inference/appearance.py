@@ -8,8 +8,8 @@ import numpy as np
 from scipy import ndimage
 
 APPEARANCE_WEIGHT = 1.5
-"""Found together with the constants of `PromptSegLib.inference.random_walk`: from 1 to 2, the mean DSC changes by less
-than 0.01."""
+"""From 1 to 2, the mean DSC on two training patients changes by less than 0.01; without it, it is 0.015 lower
+(``python -m Testing.benchmarks.fit_fusion``)."""
 
 RING_MM = 15.0
 _BINS = 24

@@ -1,8 +1,15 @@
-"""What other constants in PromptSegLib.inference.drawn would bring: a grid search on training patients, new classes."""
+"""What other constants around a drawing would bring: on training patients, new classes, one constant at a time.
+
+Those of PromptSegLib.inference.drawn (the drawn shape), appearance and random_walk.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
+from types import ModuleType
 from typing import Annotated
 
 import numpy as np
@@ -13,52 +20,81 @@ from scipy import special
 
 from PromptSegLib.apps.demo import draw_slices, undrawn_dsc
 from PromptSegLib.imaging.annotation import Annotation
-from PromptSegLib.imaging.interpolation import DrawnShape
-from PromptSegLib.imaging.volume import slice_stack
-from PromptSegLib.inference.drawn import shape_logits
-from PromptSegLib.inference.segmenter import Segmenter
+from PromptSegLib.imaging.volume import Volume, slice_stack
+from PromptSegLib.imaging.window import window_for
+from PromptSegLib.inference import appearance, drawn, random_walk
+from PromptSegLib.inference.drawn import Drawn, fuse
+from PromptSegLib.inference.neighborhood import Neighborhood
+from PromptSegLib.inference.segmenter import NO_BODY, Segmenter
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.learning.tuning import TuningOptions, tune
 from PromptSegLib.networks.device import keep_freed_memory
 from PromptSegLib.networks.weights import DEFAULT_BACKBONE, find_backbone, load_backbone
 from Testing.benchmarks.data import around, classes, scans
 
-EDGES_MM = (0.25, 0.5, 1.0, 2.0)
-GAP_SHARES = (0.05, 0.1, 0.2, 0.4, 0.8)
-SUREST_LOGITS = (1.0, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0)
+CONSTANTS: dict[tuple[ModuleType, str], tuple[float, ...]] = {
+    (drawn, "EDGE_MM"): (0.25, 0.5, 1.0, 2.0),
+    (drawn, "GAP_SHARE"): (0.1, 0.2, 0.4, 0.8),
+    (drawn, "SUREST_LOGIT"): (3.0, 4.0, 6.0, 10.0),
+    (appearance, "APPEARANCE_WEIGHT"): (0.0, 0.75, 1.0, 1.5, 2.0, 3.0),
+    (random_walk, "CONTRAST"): (0.0, 3.0, 6.0, 12.0),
+    (random_walk, "PRIOR_WEIGHT"): (0.03, 0.1, 0.3, 1.0),
+}
 
 
-def main(patients: Annotated[int, typer.Option()] = 2, skip: int = 20, backbone: str = DEFAULT_BACKBONE) -> None:
+@contextmanager
+def changed(module: ModuleType, name: str, value: float) -> Iterator[None]:
+    kept = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, kept)
+
+
+def masks(logits: np.ndarray, image: Volume, drawing: Drawn) -> tuple[np.ndarray, np.ndarray]:
+    """From the network's logits (slices, rows, columns): what it and the drawn shape find, and that after the walk."""
+    stack = slice_stack(image, 0)
+    shape, neighborhood = drawing.shape(1, stack), Neighborhood.of(drawing, 1, stack)
+    assert shape is not None and neighborhood is not None
+    everything = slice(0, stack.shape[0])
+    fused = fuse(stack.view(logits), shape, everything)
+    walked = neighborhood.take(fused, everything, NO_BODY)
+    window = window_for(image.array)
+    walked[neighborhood.place] = neighborhood.settle(stack.view(image.array), stack, window, lambda: None)
+    return stack.restore(fused > 0), stack.restore(walked > 0)
+
+
+def main(
+    patients: Annotated[int, typer.Option()] = 2,
+    skip: int = 20,
+    seconds: float = 60.0,
+    backbone: str = DEFAULT_BACKBONE,
+) -> None:
     keep_freed_memory()
     network = load_backbone(find_backbone(backbone))
-    scores: dict[tuple[float, float, float], list[float]] = {
-        g: [] for g in product(EDGES_MM, GAP_SHARES, SUREST_LOGITS)
-    }
-    alone: list[float] = []
+    scores: dict[tuple[str, str], list[float]] = defaultdict(list)
     for name, image, label_map in scans("train", patients, skip):
         for (organ, label), count in product(classes().items(), (3, 5)):
             part, truth = around(image, label_map.array == label, 3)
-            drawing, slices = draw_slices(truth, count)
-            annotation = Annotation.from_label_map(part.with_array(drawing), 1, axis=0)
-            token = tune([DrawnScan(part, annotation)], organ, network, TuningOptions(seconds=600))
+            labels, slices = draw_slices(truth, count)
+            annotation = Annotation.from_label_map(part.with_array(labels), 1, axis=0)
+            token = tune([DrawnScan(part, annotation)], organ, network, TuningOptions(seconds=seconds))
             (probability,) = Segmenter(network, [token]).segment(part, probabilities=True).probabilities
             logits = special.logit(np.clip(probability.array, 1e-6, 1 - 1e-6))
-            stack = slice_stack(part, 0)
-            truths, view = stack.view(truth), stack.view(logits)
-            shape = DrawnShape({i: truths[i] for i in slices}, stack.shape, stack.spacing)
-            distances = np.stack([shape.distance(i) for i in range(len(truth))])
-            alone.append(undrawn_dsc(view > 0, truths, slices))
-            for constants in scores:
-                fused = view + np.stack([shape_logits(shape, i, *constants) for i in range(len(truth))])
-                scores[constants].append(undrawn_dsc(fused > 0, truths, slices))
-            shape_alone = undrawn_dsc(distances > 0, truths, slices)
-            best = max(scores[g][-1] for g in scores)
-            print(
-                f"{name} {organ} {count}: network {alone[-1]:.3f}, shape {shape_alone:.3f}, best {best:.3f}", flush=True
-            )
-    table = Table("edge mm", "gap share", "surest logit", "DSC", title=f"Network alone {np.mean(alone):.3f}")
-    for grid in sorted(scores, key=lambda g: -np.mean(scores[g]))[:12]:
-        table.add_row(*map(str, grid), f"{np.mean(scores[grid]):.4f}")
+            drawing = Drawn(part.with_array(labels), {1: (0, annotation.drawn)})
+            fused, walked = (undrawn_dsc(mask, truth, slices) for mask in masks(logits, part, drawing))
+            scores["network alone", ""].append(undrawn_dsc(logits > 0, truth, slices))
+            scores["without the walk", ""].append(fused)
+            scores["as it is", ""].append(walked)
+            for (module, constant), values in CONSTANTS.items():
+                for value in values:
+                    with changed(module, constant, value):
+                        scores[constant, str(value)].append(undrawn_dsc(masks(logits, part, drawing)[1], truth, slices))
+            print(f"{name} {organ} {count}: without the walk {fused:.3f}, with it {walked:.3f}", flush=True)
+    table = Table("constant", "value", "DSC")
+    for (constant, value), found in scores.items():
+        table.add_row(constant, value, f"{np.mean(found):.4f}")
     Console().print(table)
 
 
