@@ -39,10 +39,10 @@ def report(console: Console, out: Path | None = None, plot_folder: Path | None =
     for shape, spacing, tune_limit, segment_limit, memory_limit in SIZES:
         with tempfile.TemporaryDirectory() as folder:
             scan, drawing = _write_case(Path(folder), shape, spacing)
-            token, out = str(Path(folder, "t.promptseg")), str(Path(folder, "out.nii.gz"))
+            token, found_path = (str(Path(folder, name)) for name in ("t.promptseg", "found.nii.gz"))
             commands = {
                 "tune": ["--image", scan, "--labels", drawing, "--label", "1", "--name", ORGAN, "--out", token],
-                "segment": ["--image", scan, "--tokens", token, "--drawn", drawing, "--out", out],
+                "segment": ["--image", scan, "--tokens", token, "--drawn", drawing, "--out", found_path],
             }
             for (name, arguments), limit in zip(commands.items(), (tune_limit, segment_limit), strict=True):
                 seconds, gigabytes = _run([name, *arguments])
