@@ -13,6 +13,7 @@ import torch
 import typer
 from rich.console import Console
 
+from PromptSegLib.apps.console import BAD_INPUT, errors
 from PromptSegLib.errors import InputError
 from PromptSegLib.learning.tuning import TuningOptions
 from PromptSegLib.networks.device import find_device, keep_freed_memory
@@ -152,4 +153,8 @@ def _numbers(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except InputError as error:
+        errors.print(str(error))
+        raise SystemExit(BAD_INPUT) from None
