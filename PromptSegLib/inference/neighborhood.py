@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -23,7 +23,10 @@ MARGIN_MM = 10.0
 MOST_VOXELS = 1_500_000
 """Larger surroundings are settled on a coarser plane: a random walk takes a second and 60 MB for so many voxels."""
 
+Place = tuple[slice, slice, slice]
+
 _SUREST = 1e-4
+_AT_ONCE = 8
 _SOFT_TISSUE_HU = (-150.0, 250.0)
 
 
@@ -32,10 +35,10 @@ class Neighborhood:
     """A box of a stack around a drawing, and the logits found in it.
 
     place: (slices, rows, columns) of the stack; known: bool, voxels whose class the user gave; inside: bool, those of
-    this class; logits: float32, filled by `take`.
+    this class; logits: float16, filled by `take`.
     """
 
-    place: tuple[slice, slice, slice]
+    place: Place
     known: np.ndarray
     inside: np.ndarray
     logits: np.ndarray
@@ -68,7 +71,7 @@ class Neighborhood:
         wholly = np.zeros(drawn.labels.array.shape, dtype=bool)
         np.moveaxis(wholly, axis, 0)[sorted(whole)] = True
         known |= stack.view(wholly)[place] & (part != UNKNOWN)
-        return cls(place, known, part == label, np.zeros(part.shape, dtype=np.float32))
+        return cls(place, known, part == label, np.zeros(part.shape, dtype=np.float16))
 
     def take(self, logits: np.ndarray, part: slice, nothing: float) -> np.ndarray:
         """Keep what was found (n, rows, columns) on the slices ``part``; return it with ``nothing`` in its place."""
@@ -82,33 +85,30 @@ class Neighborhood:
         rest[own, rows, columns] = nothing
         return rest
 
-    def settle(self, image: np.ndarray, stack: SliceStack, window: Window, check: Callable[[], None]) -> np.ndarray:
-        """Logits on ``place`` after a random walk between the known voxels, with what was found as its prior.
+    def settle(
+        self, image: np.ndarray, stack: SliceStack, window: Window, check: Callable[[], None]
+    ) -> Iterator[tuple[Place, np.ndarray]]:
+        """Logits after a random walk between the known voxels, with what was found as its prior: a few slices at a
+        time, each with their place in the stack.
 
         image: the stack's intensities (slices, rows, columns); check: called often, and may raise to end it.
         """
-        plane = self.logits.shape[1:]
+        slices, rows, columns = self.place
+        # In units of the stack's own pixels, so that nothing is resampled unless there are too many of them.
         coarser = max(1.0, math.sqrt(self.logits.size / MOST_VOXELS))
-        target = max(stack.spacing[1:]) * coarser if coarser > 1 else 0.0
-        grid = WorkingGrid((plane[0], plane[1]), stack.spacing[1:], target) if target else None
-
-        def to_grid(array: np.ndarray) -> np.ndarray:
-            if grid is None:
-                return array
-            resized: np.ndarray = grid.to_working(torch.from_numpy(array)).numpy()
-            return resized
-
-        values = to_grid(soft_tissue(window, image[self.place]))
-        share, fixed = to_grid(self.inside.astype(np.float32)), to_grid(self.known.astype(np.float32)) > 0.99
-        across = [mm * n / m for mm, n, m in zip(stack.spacing[1:], plane, values.shape[1:], strict=True)]
-        prior = special.expit(to_grid(self.logits) + appearance_logits(values, share > 0.5, fixed, across))
+        grid = WorkingGrid((self.logits.shape[1], self.logits.shape[2]), (1.0, 1.0), coarser)
+        values = _on(grid, image[self.place], lambda part: soft_tissue(window, part))
+        found = _on(grid, self.logits, _as_float)
+        share, fixed = _on(grid, self.inside, _as_float), _on(grid, self.known, _as_float) > 0.99
+        row_mm, column_mm = (mm * n / m for mm, n, m in zip(stack.spacing[1:], grid.shape, grid.size, strict=True))
+        prior = special.expit(found + appearance_logits(values, share > 0.5, fixed, (row_mm, column_mm)))
         prior = np.where(fixed, share, prior).astype(np.float32)
-        found = random_walk(values, prior, fixed, (stack.spacing[0], *across), check)
-        logits: np.ndarray = special.logit(np.clip(found, _SUREST, 1 - _SUREST))
-        if grid is None:
-            return logits
-        settled: np.ndarray = grid.from_working(torch.from_numpy(logits)).numpy()
-        return settled
+        walked = random_walk(values, prior, fixed, (stack.spacing[0], row_mm, column_mm), check)
+        for first in range(0, len(walked), _AT_ONCE):
+            part = np.clip(walked[first : first + _AT_ONCE], _SUREST, 1 - _SUREST)
+            logits: np.ndarray = grid.from_working(torch.from_numpy(special.logit(part))).numpy()
+            start = slices.start + first
+            yield (slice(start, start + len(part)), rows, columns), logits
 
 
 def soft_tissue(window: Window, array: np.ndarray) -> np.ndarray:
@@ -119,3 +119,15 @@ def soft_tissue(window: Window, array: np.ndarray) -> np.ndarray:
     lower, upper = _SOFT_TISSUE_HU
     scaled: np.ndarray = (np.clip(array, lower, upper).astype(np.float32) - lower) * np.float32(2 / (upper - lower)) - 1
     return scaled
+
+
+def _on(grid: WorkingGrid, array: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Slices of ``array``, converted to float32, on the grid; a few at a time, for the sake of memory."""
+    parts = [array[first : first + _AT_ONCE] for first in range(0, len(array), _AT_ONCE)]
+    resampled = [grid.to_working(torch.from_numpy(np.ascontiguousarray(convert(part)))).numpy() for part in parts]
+    result: np.ndarray = np.concatenate(resampled)
+    return result
+
+
+def _as_float(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32)

@@ -161,8 +161,8 @@ class Segmenter:
                 report(done / total)
             source = group.stack.view(image.array)
             for number, neighborhood in neighborhoods.items():
-                settled = neighborhood.settle(source, group.stack, group.window, check)
-                merged.enter(group.stack, number, neighborhood.place, settled)
+                for place, logit in neighborhood.settle(source, group.stack, group.window, check):
+                    merged.enter(group.stack, number, place, logit)
         if drawn is not None:
             keep_drawn(merged.labels, drawn)
         if not self.all_pieces:

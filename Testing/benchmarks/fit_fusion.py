@@ -61,7 +61,8 @@ def masks(logits: np.ndarray, image: Volume, drawing: Drawn) -> tuple[np.ndarray
     fused = fuse(stack.view(logits), shape, everything)
     walked = neighborhood.take(fused, everything, NO_BODY)
     window = window_for(image.array)
-    walked[neighborhood.place] = neighborhood.settle(stack.view(image.array), stack, window, lambda: None)
+    for place, settled in neighborhood.settle(stack.view(image.array), stack, window, lambda: None):
+        walked[place] = settled
     return stack.restore(fused > 0), stack.restore(walked > 0)
 
 

@@ -50,7 +50,8 @@ def settled(drawn: Drawn, logits: np.ndarray) -> np.ndarray:
         part = slice(start, min(start + 4, SHAPE[0]))
         whole[part] = neighborhood.take(whole[part], part, NOTHING)
     assert (whole[neighborhood.place] == NOTHING).all()
-    whole[neighborhood.place] = neighborhood.settle(stack.view(image()), stack, CT, lambda: None)
+    for place, found in neighborhood.settle(stack.view(image()), stack, CT, lambda: None):
+        whole[place] = found
     return stack.restore(whole)
 
 
