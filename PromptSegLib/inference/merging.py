@@ -15,7 +15,7 @@ class MergedClasses:
     """The label map as far as classes were entered.
 
     labels: uint8, class number plus 1 where a class is more likely than not; doubts: per class and slice of its stack,
-    how many pixels are undecided.
+    how many pixels were undecided when they were looked at.
 
     Args:
         shape: of the scan's array.
@@ -27,15 +27,18 @@ class MergedClasses:
         self.doubts = [np.zeros(0) for _ in range(classes)]
         self._surest = np.full(shape, 0.5, dtype=np.float16)
 
+    def doubt(self, stack: SliceStack, number: int, part: slice, logits: np.ndarray) -> None:
+        """Note the undecided pixels of a class on the slices ``part`` of its stack; logits: (slices, rows, columns)."""
+        if not len(self.doubts[number]):
+            self.doubts[number] = np.zeros(stack.shape[0])
+        self.doubts[number][part] = np.count_nonzero(abs(logits) < UNDECIDED, axis=(1, 2))
+
     def enter(self, stack: SliceStack, number: int, place: tuple[slice, ...], logits: np.ndarray) -> None:
         """Give a class the voxels of ``place`` in its stack that no other one was surer of.
 
         logits: calibrated, (slices, rows, columns) of ``place``.
         """
         labels, surest = stack.view(self.labels), stack.view(self._surest)
-        if not len(self.doubts[number]):
-            self.doubts[number] = np.zeros(len(labels))
-        self.doubts[number][place[0]] += np.count_nonzero(abs(logits) < UNDECIDED, axis=(1, 2))
         probability = special.expit(logits).astype(surest.dtype)
         better = probability > surest[place]
         labels[place][better] = number + 1

@@ -154,6 +154,8 @@ class Segmenter:
                     shape_between = shapes.get(number)
                     if shape_between is not None:
                         logit = fuse(logit, shape_between, part)
+                    # A random walk decides nearly everything: what was in doubt before is what a drawing would settle.
+                    merged.doubt(group.stack, number, part, logit)
                     if number in neighborhoods:
                         logit = neighborhoods[number].take(logit, part, NO_BODY)
                     merged.enter(group.stack, number, (part,), logit)
