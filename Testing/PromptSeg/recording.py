@@ -31,6 +31,7 @@ _SOFT_TISSUE, _BONE = (400, 40), (1600, 350)
 _FIELD_MM = 220.0
 _GAP = 8
 _COLOR = (0.9, 0.62, 0.0)
+_PAUSE_S = 0.005
 _BONES = ("Mandible",)
 
 
@@ -80,6 +81,8 @@ def record(person: Person, folder: Path, seconds: float = 30.0) -> Record:
         person.press("trainButton")
         while person.controller.situation.busy:
             process_events()
+            # The worker needs the processor more than this loop.
+            time.sleep(_PAUSE_S)
             work, case = person.controller.engine.work, person.controller.case
             if begun is None and work is not None and work.progress is not None:
                 begun = time.monotonic()
