@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 APPEARANCE_WEIGHT = 1.0
-"""From 1 to 2, the mean DSC on two training patients changes by less than 0.01; without it, it is 0.015 lower
+"""From 1 to 2, the mean DSC on two training patients changes by less than 0.01; without it, it is 0.01 lower
 (``python -m Testing.benchmarks.fit_fusion``)."""
 
 RING_MM = 15.0
