@@ -1,4 +1,5 @@
-"""What was drawn of a class on the scan that is segmented, with its surroundings: where a random walk settles it."""
+"""What was drawn or found of a class on the scan that is segmented, with its surroundings: where a random walk settles
+it."""
 
 from __future__ import annotations
 
@@ -23,6 +24,13 @@ MARGIN_MM = 10.0
 MOST_VOXELS = 1_500_000
 """Larger surroundings are settled on a coarser plane: a random walk takes a second and 60 MB for so many voxels."""
 
+UNDRAWN_OFFSET = 1.0
+UNDRAWN_PRIOR_WEIGHT = 0.5
+"""Where nothing was drawn: the network is less sure on other patients than on its own, and its borders lie too far
+inside, so the threshold of the best expected DSC is far below one half (Z. Lipton et al., "Optimal thresholding of
+classifiers to maximize F1 measure", ECML PKDD 2014); and the walk starts from nothing but the prior. Offsets from 0.5
+to 1.5 and weights from 0.2 to 2 change the mean DSC on training patients by less than 0.01."""
+
 Place = tuple[slice, slice, slice]
 
 _SUREST = 1e-4
@@ -32,14 +40,14 @@ _SOFT_TISSUE_HU = (-150.0, 250.0)
 
 @dataclass
 class Neighborhood:
-    """A box of a stack around a drawing, and the logits found in it.
+    """A box of a stack around a drawing or what was found, and the logits found in it.
 
-    place: (slices, rows, columns) of the stack; known: bool, voxels whose class the user gave; inside: bool, those of
-    this class; logits: float16, filled by `take`.
+    place: (slices, rows, columns) of the stack; known: bool, voxels whose class the user gave, None if the user drew
+    nothing here; inside: bool, those of this class, or what was found of it; logits: float16.
     """
 
     place: Place
-    known: np.ndarray
+    known: np.ndarray | None
     inside: np.ndarray
     logits: np.ndarray
 
@@ -99,11 +107,19 @@ class Neighborhood:
         grid = WorkingGrid((self.logits.shape[1], self.logits.shape[2]), (1.0, 1.0), coarser)
         values = _on(grid, image[self.place], lambda part: soft_tissue(window, part))
         found = _on(grid, self.logits, _as_float)
-        share, fixed = _on(grid, self.inside, _as_float), _on(grid, self.known, _as_float) > 0.99
+        share = _on(grid, self.inside, _as_float)
         row_mm, column_mm = (mm * n / m for mm, n, m in zip(stack.spacing[1:], grid.shape, grid.size, strict=True))
-        prior = special.expit(found + appearance_logits(values, share > 0.5, fixed, (row_mm, column_mm)))
-        prior = np.where(fixed, share, prior).astype(np.float32)
-        walked = random_walk(values, prior, fixed, (stack.spacing[0], row_mm, column_mm), check)
+        spacing = (stack.spacing[0], row_mm, column_mm)
+        if self.known is None:
+            anywhere = np.ones(share.shape, dtype=bool)
+            likelier = UNDRAWN_OFFSET + appearance_logits(values, share > 0.5, anywhere, spacing[1:])
+            prior = special.expit(found + likelier)
+            walked = random_walk(values, prior, ~anywhere, spacing, check, UNDRAWN_PRIOR_WEIGHT)
+        else:
+            fixed = _on(grid, self.known, _as_float) > 0.99
+            prior = special.expit(found + appearance_logits(values, share > 0.5, fixed, spacing[1:]))
+            prior = np.where(fixed, share, prior).astype(np.float32)
+            walked = random_walk(values, prior, fixed, spacing, check)
         for first in range(0, len(walked), _AT_ONCE):
             part = np.clip(walked[first : first + _AT_ONCE], _SUREST, 1 - _SUREST)
             logits: np.ndarray = grid.from_working(torch.from_numpy(special.logit(part))).numpy()

@@ -28,6 +28,7 @@ def random_walk(
     fixed: np.ndarray,
     spacing: Sequence[float],
     check: Callable[[], None] = lambda: None,
+    prior_weight: float = PRIOR_WEIGHT,
 ) -> np.ndarray:
     """The probability with which a random walk from each voxel ends inside the structure.
 
@@ -41,12 +42,13 @@ def random_walk(
         fixed: bool.
         spacing: mm along each axis.
         check: called often, and may raise to end it.
+        prior_weight: what a sure prior weighs beside a neighbor in the plane.
 
     Returns:
         float32 in [0, 1].
     """
     weights = _edge_weights(image, spacing)
-    trust = PRIOR_WEIGHT * (np.abs(2 * prior - 1) + _UNSURE)
+    trust = prior_weight * (np.abs(2 * prior - 1) + _UNSURE)
     diagonal = trust.astype(np.float32)
     for axis, weight in enumerate(weights):
         for side in _sides(axis):

@@ -22,6 +22,7 @@ from PromptSegLib.imaging.window import Window, window_for
 from PromptSegLib.imaging.working_grid import BLOCK, Box, WorkingGrid, body_box
 from PromptSegLib.inference.components import keep_pieces
 from PromptSegLib.inference.drawn import Drawn, fuse, keep_drawn
+from PromptSegLib.inference.found import Found
 from PromptSegLib.inference.merging import MergedClasses
 from PromptSegLib.inference.neighborhood import Neighborhood
 from PromptSegLib.inference.scan_features import ScanFeatures
@@ -146,6 +147,7 @@ class Segmenter:
         for group in groups:
             maps = [group.stack.view(array) for array in kept]
             shapes, neighborhoods = self._shapes(group, drawn), self._neighborhoods(group, drawn)
+            undrawn = {number: Found() for number in group.numbers if number not in neighborhoods}
             for block in self._blocks(image, group):
                 part = block.part
                 for number, logit in zip(group.numbers, self._found(block, group, check), strict=True):
@@ -156,11 +158,21 @@ class Segmenter:
                         logit = fuse(logit, shape_between, part)
                     # A random walk decides nearly everything: what was in doubt before is what a drawing would settle.
                     merged.doubt(group.stack, number, part, logit)
-                    if number in neighborhoods:
+                    if number in undrawn:
+                        undrawn[number].add(part, logit)
+                    else:
                         logit = neighborhoods[number].take(logit, part, NO_BODY)
-                    merged.enter(group.stack, number, (part,), logit)
+                        merged.enter(group.stack, number, (part,), logit)
                 done += part.stop - part.start
                 report(done / total)
+            for number, found in undrawn.items():
+                one_piece = self.tokens[number].pieces == "one" and not self.all_pieces
+                neighborhood = found.neighborhood(group.stack, one_piece=one_piece)
+                if neighborhood is None:
+                    continue
+                neighborhoods[number] = neighborhood
+                for place, logit in () if one_piece else found.outside(neighborhood.place):
+                    merged.enter(group.stack, number, place, logit)
             source = group.stack.view(image.array)
             for number, neighborhood in neighborhoods.items():
                 for place, logit in neighborhood.settle(source, group.stack, group.window, check):

@@ -1,0 +1,102 @@
+"""What the network found of a class that was not drawn on this scan: kept until the whole of it is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import SimpleITK as sitk
+
+from PromptSegLib.imaging.volume import SliceStack
+from PromptSegLib.inference.neighborhood import MARGIN_MM, Neighborhood, Place
+
+FAINT = -6.0
+"""Logits below this, 0.25 %, are not kept: no random walk makes anything of them."""
+
+LARGE_SHARE = 0.1
+"""Of a structure of many pieces, those that have at least this share of the largest one's voxels count."""
+
+
+@dataclass
+class Found:
+    """Logits of one class on a stack, each few slices with the rectangle around all that is not hopeless.
+
+    parts: float16 logits with their places in the stack.
+    """
+
+    parts: list[tuple[Place, np.ndarray]] = field(default_factory=list)
+
+    def add(self, part: slice, logits: np.ndarray) -> None:
+        """Keep what was found (n, rows, columns) on the slices ``part``."""
+        worth = logits > FAINT
+        if worth.any():
+            _, rows, columns = _box(worth)
+            self.parts.append(((part, rows, columns), logits[:, rows, columns].astype(np.float16)))
+
+    def neighborhood(self, stack: SliceStack, *, one_piece: bool) -> Neighborhood | None:
+        """The surroundings of what was found, of a structure of one piece those of the largest; None for nothing."""
+        positive = [place for place, logits in self.parts if (logits > 0).any()]
+        if not positive:
+            return None
+        around = _union(positive)
+        labels = sitk.ConnectedComponent(sitk.GetImageFromArray((self._within(around) > 0).astype(np.uint8)), True)
+        pieces = sitk.GetArrayViewFromImage(labels)
+        sizes = np.bincount(pieces.ravel())
+        sizes[0] = 0
+        large = sizes == sizes.max() if one_piece else sizes >= LARGE_SHARE * sizes.max()
+        inside = large[pieces]
+        place = tuple(
+            slice(
+                max(0, outer.start + inner.start - math.ceil(MARGIN_MM / mm)),
+                min(length, outer.start + inner.stop + math.ceil(MARGIN_MM / mm)),
+            )
+            for outer, inner, mm, length in zip(around, _box(inside), stack.spacing, stack.shape, strict=True)
+        )
+        slices, rows, columns = place
+        whole = np.zeros([side.stop - side.start for side in place], dtype=bool)
+        _overlap(whole, (slices, rows, columns), inside, around)
+        return Neighborhood((slices, rows, columns), None, whole, self._within((slices, rows, columns)))
+
+    def outside(self, place: Place) -> Iterator[tuple[Place, np.ndarray]]:
+        """What was found elsewhere than in ``place``, a few slices at a time, with FAINT within it."""
+        for own, logits in self.parts:
+            rest = logits.astype(np.float32)
+            _overlap(rest, own, np.full([side.stop - side.start for side in place], FAINT, np.float32), place)
+            yield own, rest
+
+    def _within(self, place: Place) -> np.ndarray:
+        logits = np.full([side.stop - side.start for side in place], FAINT, dtype=np.float16)
+        for own, part in self.parts:
+            _overlap(logits, place, part, own)
+        return logits
+
+
+def _box(mask: np.ndarray) -> Place:
+    """The smallest box around a mask that is not empty."""
+    slices, rows, columns = (
+        np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3)
+    )
+    return _from_to(slices), _from_to(rows), _from_to(columns)
+
+
+def _from_to(places: np.ndarray) -> slice:
+    return slice(int(places[0]), int(places[-1]) + 1)
+
+
+def _union(places: list[Place]) -> Place:
+    slices, rows, columns = (
+        slice(min(side.start for side in sides), max(side.stop for side in sides))
+        for sides in zip(*places, strict=True)
+    )
+    return slices, rows, columns
+
+
+def _overlap(target: np.ndarray, place: Place, source: np.ndarray, own: Place) -> None:
+    """Copy ``source``, which lies at ``own``, into ``target``, which lies at ``place``, where they meet."""
+    common = [slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(place, own, strict=True)]
+    if all(side.start < side.stop for side in common):
+        into = tuple(slice(c.start - p.start, c.stop - p.start) for c, p in zip(common, place, strict=True))
+        out_of = tuple(slice(c.start - o.start, c.stop - o.start) for c, o in zip(common, own, strict=True))
+        target[into] = source[out_of]
