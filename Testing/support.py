@@ -16,12 +16,22 @@ from PromptSegLib.imaging.volume import Geometry, Volume
 from PromptSegLib.imaging.window import Window
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.learning.tuning import TuningOptions, token_shapes, tune
-from PromptSegLib.networks.punet import DecoderLevel, Preset, PUNet, freeze
-from PromptSegLib.networks.weights import DEFAULT_BACKBONE, SHIPPED_FOLDERS, SUFFIX
+from PromptSegLib.networks.backbone import freeze
+from PromptSegLib.networks.catalog import DEFAULT_BACKBONE, SHIPPED_FOLDERS, SUFFIX
+from PromptSegLib.networks.presets import PUNetPreset, SwinUNETRPreset, UNETRPreset
+from PromptSegLib.networks.punet import DecoderLevel, PUNet
 from PromptSegLib.tokens.class_token import BackboneReference, Calibration, ClassToken, Terminology, Training
 
-TINY = Preset("tiny", (64, 64), (4, 4), channels=(8, 12, 16, 20, 24), heads=2, prompt_tokens=4)
+TINY = PUNetPreset("tiny", (64, 64), (4, 4), channels=(8, 12, 16, 20, 24), heads=2, prompt_tokens=4)
 """A PUNet with all of its levels and hardly any channels. To load it from a file, put it into PRESETS first."""
+
+TINY_UNETR = UNETRPreset(
+    "tiny-unetr", (64, 64), features=8, embedding_channels=12, prompt_tokens=4, hidden=24, mlp=48, heads=2
+)
+TINY_SWIN = SwinUNETRPreset(
+    "tiny-swin", (64, 64), features=12, embedding_channels=12, prompt_tokens=4, window=4, heads=(2, 2, 4, 4)
+)
+"""Transformers as small as MONAI allows."""
 
 SHAPE = (12, 64, 64)
 SPACING = (3.0, 2.0, 2.0)

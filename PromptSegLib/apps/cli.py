@@ -79,7 +79,12 @@ def tune(
     name: Annotated[str, typer.Option(help="Name of the class.")],
     out: Annotated[Path, typer.Option(help="Token file to write, NAME.promptseg.")],
     backbone: BackboneOption = None,
-    prompting: Annotated[str, typer.Option(help="start, end, encoder, decoder or full.")] = "decoder",
+    prompting: Annotated[
+        str | None,
+        typer.Option(
+            help="decoder (default), full, encoder, start or end; for transformers deep (default) or shallow."
+        ),
+    ] = None,
     device: Device = "auto",
     seconds: Annotated[float, typer.Option(min=1, help="Time limit of the tuning.")] = 90.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -280,22 +285,23 @@ def tokens_list(folder: Path, as_json: Json = False) -> None:
 @backbones_app.command("list")
 def backbones_list(as_json: Json = False) -> None:
     """List the backbones that are installed."""
-    from PromptSegLib.networks.weights import list_backbones
+    from PromptSegLib.networks.catalog import list_backbones
 
     found = list_backbones()
     if as_json:
-        print_json([{"name": b.name, "preset": b.preset, "path": str(b.path)} for b in found])
+        print_json([{"name": b.name, "family": b.family, "preset": b.preset, "path": str(b.path)} for b in found])
         return
-    table = Table("name", "preset", "file")
+    table = Table("name", "family", "preset", "file")
     for info in found:
-        table.add_row(info.name, info.preset, str(info.path))
+        table.add_row(info.name, info.family, info.preset, str(info.path))
     output.print(table)
 
 
 @backbones_app.command("info")
 def backbones_info(name: str, as_json: Json = False) -> None:
     """Show the model card of a backbone, given by name or file."""
-    from PromptSegLib.networks.weights import find_backbone, load_backbone, read_info
+    from PromptSegLib.networks.catalog import find_backbone, read_info
+    from PromptSegLib.networks.weights import load_backbone
 
     path = find_backbone(name)
     info = read_info(path)
@@ -348,8 +354,8 @@ def pretrain(
     """Pre-train a backbone; run the same command again to go on after an interruption."""
     from PromptSegLib.learning.pretraining.recipe import Recipe, Schedule
     from PromptSegLib.learning.pretraining.recipe import pretrain as pretrain_backbone
+    from PromptSegLib.networks.catalog import SUFFIX
     from PromptSegLib.networks.device import keep_freed_memory
-    from PromptSegLib.networks.weights import SUFFIX
 
     keep_freed_memory()
     if out.suffix != SUFFIX:

@@ -118,7 +118,7 @@ class Client:
         self,
         keys: Sequence[str],
         seconds: float = 90.0,
-        prompting: str = "decoder",
+        prompting: str | None = None,
         *,
         report: Callable[[Progress], None] = lambda progress: None,
         preview: Callable[[Preview], None] = lambda preview: None,

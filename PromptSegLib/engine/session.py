@@ -147,7 +147,7 @@ class Session:
         self,
         keys: Sequence[str],
         seconds: float = 90.0,
-        prompting: str = "decoder",
+        prompting: str | None = None,
         *,
         report: Callable[[Progress], None] = _nothing,
         preview: Callable[[Preview], None] = _nothing,
@@ -158,6 +158,7 @@ class Session:
 
         Args:
             seconds: upper limit per class.
+            prompting: one of the backbone's variants, None for its default.
             checkpoint: called with key and token whenever a token got better.
             cancelled: asked often; the best tokens so far are then returned.
         """

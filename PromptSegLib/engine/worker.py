@@ -178,7 +178,7 @@ class Worker:
         def checkpoint(key: str, token: bytes) -> None:
             self._send({"event": "checkpoint", "id": number, "key": key, "token": token})
 
-        def tune(keys: tuple[str, ...], seconds: float, prompting: str) -> Any:
+        def tune(keys: tuple[str, ...], seconds: float, prompting: str | None) -> Any:
             return self.session.tune(
                 keys,
                 seconds,

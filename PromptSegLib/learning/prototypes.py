@@ -62,7 +62,8 @@ def deep_prompts(
     prompts: dict[str, Tensor] = {}
     for block in blocks:
         layers = []
-        for number in range(2):
+        layers_of_block, tokens, _ = shapes[f"{block}.tokens"]
+        for number in range(layers_of_block):
             check()
             inside, outside = [], []
             for maps, target, known in zip(seen, targets, knowns, strict=True):
@@ -75,11 +76,12 @@ def deep_prompts(
                 rows = x.flatten(0, 2)
                 inside.append(rows[share >= share.max().clamp(1e-6, 0.5)])
                 outside.append(rows[(rest > 0.5) & (share < 0.05)])
-            half = shapes[f"{block}.tokens"][1] // 2
+            half = tokens // 2
             foreground, background = torch.cat(inside), torch.cat(outside)
             if len(background) == 0:
                 background = torch.cat([maps[block][number].flatten(0, 2) for maps in seen])
             layers.append(torch.cat([kmeans(foreground, half, generator), kmeans(background, half, generator)]))
         prompts[f"{block}.tokens"] = torch.stack(layers)
-        prompts[f"{block}.scores"] = torch.full(shapes[f"{block}.scores"], INITIAL_PROMPT_SCORE)
+        if f"{block}.scores" in shapes:
+            prompts[f"{block}.scores"] = torch.full(shapes[f"{block}.scores"], INITIAL_PROMPT_SCORE)
     return prompts

@@ -51,12 +51,12 @@ _TOLERANCE = 0.03
 class TuningOptions:
     """How to tune.
 
-    seconds: upper limit of the time spent; steps: gradient steps at most, None for what the number of drawn slices
-    asks for; patience: evaluations without a gain before stopping early. Results repeat on the same machine unless the
-    time limit cuts the steps short.
+    prompting: one of the backbone's variants, None for its default; seconds: upper limit of the time spent; steps:
+    gradient steps at most, None for what the number of drawn slices asks for; patience: evaluations without a gain
+    before stopping early. Results repeat on the same machine unless the time limit cuts the steps short.
     """
 
-    prompting: str = "decoder"
+    prompting: str | None = None
     seconds: float = 90.0
     steps: int | None = None
     rate: float = 1e-2
@@ -104,10 +104,11 @@ def tune(
     """
     options = options or TuningOptions()
     name = checked_name(name)
-    token_shapes(backbone, options.prompting)
+    prompting = options.prompting or backbone.default_prompting
+    token_shapes(backbone, prompting)
     started = time.monotonic()
     drawing = prepare_drawing(scans)
-    tuner = _Tuner(drawing, backbone, options, started, cancelled)
+    tuner = _Tuner(drawing, backbone, options, prompting, started, cancelled)
     reference = BackboneReference(backbone.name, backbone.fingerprint(), backbone.preset_name)
 
     def token(calibration: Calibration) -> ClassToken:
@@ -116,7 +117,7 @@ def tune(
             color=color,
             terminology=terminology,
             backbone=reference,
-            prompting=options.prompting,
+            prompting=prompting,
             plane=drawing.plane,
             spacing_mm=drawing.spacing_mm,
             window=drawing.window,
@@ -146,15 +147,16 @@ class _Tuner:
         drawing: Drawing,
         backbone: Backbone,
         options: TuningOptions,
+        prompting: str,
         started: float,
         cancelled: Callable[[], bool],
     ):
         self.drawing, self.backbone, self.options = drawing, backbone, options
-        self.started, self.cancelled = started, cancelled
+        self.prompting, self.started, self.cancelled = prompting, started, cancelled
         self.device = backbone.device
         self.generator = torch.Generator().manual_seed(options.seed)
         self.training, self.held_out = self._split()
-        keep = not any(name.startswith("encoder") for name in backbone.prompt_shapes(options.prompting))
+        keep = not any(name.startswith("encoder") for name in backbone.prompt_shapes(prompting))
         self.cache = FeatureCache(
             backbone,
             drawing.slices,
@@ -321,7 +323,7 @@ class _Tuner:
             [p.image.to(self.device) for p in parts],
             [p.target.to(self.device) for p in parts],
             [self.training[i].to(self.device) for i in chosen],
-            self.options.prompting,
+            self.prompting,
             self.generator,
             self._check_cancelled,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -11,9 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from PromptSegLib.networks.attention import BlockPrompt
-
-PROMPTING_VARIANTS = ("start", "end", "encoder", "decoder", "full")
-"""Which blocks have deep prompts; the head has tokens in all variants."""
+from PromptSegLib.networks.presets import Preset
 
 Prompts = Mapping[str, Tensor]
 """A class's trained numbers by name, or several classes' stacked on a leading axis N."""
@@ -67,6 +66,16 @@ class Backbone(Protocol):
     def preset_name(self) -> str: ...
 
     @property
+    def prompting_variants(self) -> tuple[str, ...]:
+        """Names of what can be steered, as `prompt_shapes` takes them."""
+        ...
+
+    @property
+    def default_prompting(self) -> str:
+        """The variant that a class is tuned with unless another is asked for."""
+        ...
+
+    @property
     def device(self) -> torch.device: ...
 
     @property
@@ -92,6 +101,64 @@ class Backbone(Protocol):
     def fingerprint(self) -> str:
         """SHA-256 over all parameters and buffers."""
         ...
+
+
+class BackboneModule(nn.Module, ABC):
+    """A `Backbone` as a module that can be pre-trained, saved and moved: what all families share.
+
+    A subclass sets ``preset`` and defines the methods that are abstract here, as the protocol says.
+    """
+
+    preset: Preset
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
+
+    @property
+    def preset_name(self) -> str:
+        return self.preset.name
+
+    @property
+    def prompting_variants(self) -> tuple[str, ...]:
+        return self.preset.prompting_variants
+
+    @property
+    def default_prompting(self) -> str:
+        return self.preset.default_prompting
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    @abstractmethod
+    def embedding_channels(self) -> int: ...
+
+    @abstractmethod
+    def prompt_shapes(self, variant: str) -> dict[str, tuple[int, ...]]: ...
+
+    @abstractmethod
+    def encode(self, image: Tensor, prompts: Prompts | None = None, *, paired: bool = False) -> Features: ...
+
+    @abstractmethod
+    def decode(self, features: Features, prompts: Prompts | None = None) -> Tensor: ...
+
+    @abstractmethod
+    def prompt_inputs(self, image: Tensor) -> dict[str, list[Tensor]]: ...
+
+    def fingerprint(self) -> str:
+        return fingerprint(self)
+
+
+def freeze(network: BackboneModule) -> BackboneModule:
+    """Eval mode and no gradients: neither a parameter nor a running statistic changes from here on."""
+    return network.eval().requires_grad_(False)
+
+
+def class_count(prompts: Prompts | None) -> int:
+    """How many classes' prompts these are; without any, the network works as for one class."""
+    return 1 if not prompts else len(next(iter(prompts.values())))
 
 
 def fingerprint(module: nn.Module) -> str:

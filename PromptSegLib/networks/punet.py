@@ -6,66 +6,21 @@ shifted-window block. The result is an embedding per pixel that the similarity h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from PromptSegLib.errors import InputError
 from PromptSegLib.networks.attention import BlockPrompt, ShiftedWindowBlock
-from PromptSegLib.networks.backbone import PROMPTING_VARIANTS, Features, Prompts, fingerprint
+from PromptSegLib.networks.backbone import BackboneModule, Features, Prompts, class_count
+from PromptSegLib.networks.presets import PUNetPreset
 
 _CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
 _NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 _INTERPOLATION = {2: "bilinear", 3: "trilinear"}
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Sizes of a PUNet. patch: (rows, columns) or (rows, columns, slices), in pixels; window likewise."""
-
-    name: str
-    patch: tuple[int, ...]
-    window: tuple[int, ...]
-    channels: tuple[int, ...] = (32, 64, 128, 256, 384)
-    heads: int = 8
-    prompt_tokens: int = 16
-
-    @property
-    def dimensions(self) -> int:
-        return len(self.patch)
-
-    def kernel(self, level: int) -> tuple[int, ...]:
-        """Convolution kernel of a level: 3 in the plane, and across slices while the patch is 3 or more deep there."""
-        depth = self.patch[2] / 2**level if self.dimensions == 3 else None
-        return (3, 3) if depth is None else (3, 3, 3 if depth >= 3 else 1)
-
-    def stride(self, level: int) -> tuple[int, ...]:
-        """Stride into a level: 2 in the plane, and across slices while more than one is left there."""
-        plane = 1 if level == 0 else 2
-        if self.dimensions == 2:
-            return (plane, plane)
-        return (plane, plane, 2 if level and self.patch[2] / 2**level > 1 else 1)
-
-
-PRESETS = {
-    preset.name: preset
-    for preset in (
-        Preset("paper-2d", (224, 224), (8, 8)),
-        Preset("paper-3d-flat", (112, 112, 4), (6, 6, 2)),
-        Preset("paper-3d-aniso", (56, 56, 8), (4, 4, 4)),
-        Preset("paper-3d-large", (112, 112, 8), (6, 6, 4)),
-    )
-}
-
-
-def find_preset(name: str) -> Preset:
-    if name not in PRESETS:
-        raise InputError(f"there is no preset '{name}': choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]
 
 
 def _padding(kernel: tuple[int, ...]) -> tuple[int, ...]:
@@ -117,7 +72,7 @@ class NormProjection(nn.Module):
 class Stem(nn.Module):
     """Residual convolution block that halves the plane: 1 -> channels."""
 
-    def __init__(self, preset: Preset):
+    def __init__(self, preset: PUNetPreset):
         super().__init__()
         kernel, channels, dims = preset.kernel(0), preset.channels[0], preset.dimensions
         self.first = ConvNorm(dims, 1, channels, kernel, 2)
@@ -129,7 +84,7 @@ class Stem(nn.Module):
 
 
 class EncoderLevel(nn.Module):
-    def __init__(self, preset: Preset, level: int):
+    def __init__(self, preset: PUNetPreset, level: int):
         super().__init__()
         channels_in, channels_out = preset.channels[max(level - 1, 0)], preset.channels[level]
         kernel, stride, dims = preset.kernel(level), preset.stride(level), preset.dimensions
@@ -150,7 +105,7 @@ class DecoderLevel(nn.Module):
     the decoder changes, is worked out once per image (`from_skip`), and only the other one per class and step.
     """
 
-    def __init__(self, preset: Preset, level: int):
+    def __init__(self, preset: PUNetPreset, level: int):
         super().__init__()
         below = len(preset.channels) - 1 - level
         channels_in, channels_out = preset.channels[below], preset.channels[below - 1]
@@ -189,12 +144,14 @@ class DecoderLevel(nn.Module):
         return cast(Tensor, self.conv._conv_forward(F.leaky_relu(x), self.conv.weight[:, channels], bias))
 
 
-class PUNet(nn.Module):
-    """See the module's docstring; implements ``PromptSegLib.networks.backbone.Backbone``."""
+class PUNet(BackboneModule):
+    """See the module's docstring."""
 
-    def __init__(self, preset: Preset, name: str = "untrained"):
-        super().__init__()
-        self.preset, self.name = preset, name
+    preset: PUNetPreset
+
+    def __init__(self, preset: PUNetPreset, name: str = "untrained"):
+        super().__init__(name)
+        self.preset = preset
         self.stem = Stem(preset)
         self.encoder = nn.ModuleList(EncoderLevel(preset, level) for level in range(len(preset.channels)))
         self.decoder = nn.ModuleList(DecoderLevel(preset, level) for level in range(len(preset.channels) - 1))
@@ -203,21 +160,12 @@ class PUNet(nn.Module):
                 parameter.data = parameter.data.contiguous(memory_format=_CHANNELS_LAST[preset.dimensions])
 
     @property
-    def preset_name(self) -> str:
-        return self.preset.name
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.parameters()).device
-
-    @property
     def embedding_channels(self) -> int:
         return self.preset.channels[0]
 
     def prompted_blocks(self, variant: str) -> list[tuple[str, int]]:
         """(name, channels) of the blocks with deep prompts; ``end`` has none, there only the head is the class's."""
-        if variant not in PROMPTING_VARIANTS:
-            raise InputError(f"there is no prompting '{variant}': choose one of {', '.join(PROMPTING_VARIANTS)}")
+        self.preset.check_prompting(variant)
         channels = self.preset.channels
         encoder = [(f"encoder.{i}", c) for i, c in enumerate(channels)]
         decoder = [(f"decoder.{i}", c) for i, c in enumerate(reversed(channels[:-1]))]
@@ -235,7 +183,7 @@ class PUNet(nn.Module):
 
     def encode(self, image: Tensor, prompts: Prompts | None = None, *, paired: bool = False) -> Features:
         x = self.stem(image.contiguous(memory_format=_CHANNELS_LAST[self.preset.dimensions]))
-        features = Features((x,), tuple(image.shape[2:]), classes=_classes(prompts) if paired else 1)
+        features = Features((x,), tuple(image.shape[2:]), classes=class_count(prompts) if paired else 1)
         maps: list[Tensor] = []
         for number, level in enumerate(self.encoder):
             prompt = _block_prompt(prompts, f"encoder.{number}")
@@ -261,7 +209,7 @@ class PUNet(nn.Module):
             if finer:
                 x = finer[-1] + levels[number + 1].from_below(x, tuple(finer[-1].shape[2:]))
             features = replace(features, maps=(*finer[:-1], x))
-        return features.for_classes(_classes(prompts)).maps[0]
+        return features.for_classes(class_count(prompts)).maps[0]
 
     def _decoder_levels(self) -> list[DecoderLevel]:
         return cast(list[DecoderLevel], list(self.decoder))
@@ -285,20 +233,8 @@ class PUNet(nn.Module):
                 handle.remove()
         return inputs
 
-    def fingerprint(self) -> str:
-        return fingerprint(self)
-
-
-def _classes(prompts: Prompts | None) -> int:
-    return 1 if not prompts else len(next(iter(prompts.values())))
-
 
 def _block_prompt(prompts: Prompts | None, block: str) -> BlockPrompt | None:
     if prompts is None or f"{block}.tokens" not in prompts:
         return None
     return BlockPrompt(prompts[f"{block}.tokens"], prompts[f"{block}.scores"])
-
-
-def freeze(network: nn.Module) -> nn.Module:
-    """Eval mode and no gradients: neither a parameter nor a running statistic changes from here on."""
-    return network.eval().requires_grad_(False)

@@ -29,7 +29,7 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.formats import read_image, read_label_map, write_image
 from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.learning import tuning
-from PromptSegLib.networks import punet, weights
+from PromptSegLib.networks import catalog, presets
 from PromptSegLib.networks.punet import PUNet
 from PromptSegLib.networks.weights import DEFAULT_BACKBONE, load_backbone, save_backbone
 from PromptSegLib.tokens.class_token import load_token
@@ -54,8 +54,8 @@ def backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch, backbones: Path) -> None:
     """The tiny backbone is the only one there is, and the default."""
-    monkeypatch.setitem(punet.PRESETS, TINY.name, TINY)
-    monkeypatch.setattr(weights, "SHIPPED_FOLDERS", ())
+    monkeypatch.setitem(presets.PRESETS, TINY.name, TINY)
+    monkeypatch.setattr(catalog, "SHIPPED_FOLDERS", ())
     monkeypatch.setenv("PROMPTSEG_BACKBONES", str(backbones))
 
 
@@ -367,9 +367,9 @@ INTERRUPTED = """
 import sys
 from PromptSegLib.apps.cli import main
 from PromptSegLib.learning import tuning
-from PromptSegLib.networks import punet
+from PromptSegLib.networks import presets
 from Testing.support import TINY
-punet.PRESETS[TINY.name] = TINY
+presets.PRESETS[TINY.name] = TINY
 tune = tuning.tune
 def loud(*arguments, report, **options):
     def say(progress):

@@ -16,8 +16,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from PromptSegLib.networks.backbone import freeze
 from PromptSegLib.networks.head import class_logits, head_shapes
-from PromptSegLib.networks.punet import PRESETS, PUNet, freeze
+from PromptSegLib.networks.presets import PRESETS
+from PromptSegLib.networks.punet import PUNet
 from Testing.benchmarks.plots import plot_bars
 from Testing.benchmarks.results import write_csv
 from Testing.networks.plain_punet import PlainPUNet, plain_logits

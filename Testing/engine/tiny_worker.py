@@ -5,7 +5,7 @@ import sys
 
 from PromptSegLib.engine import worker
 from PromptSegLib.learning import features, tuning
-from PromptSegLib.networks.punet import PRESETS
+from PromptSegLib.networks.presets import PRESETS
 from Testing.support import TINY
 
 if __name__ == "__main__":

@@ -21,9 +21,10 @@ from PromptSegLib.learning.pretraining.recipe import Recipe, pretrain
 from PromptSegLib.learning.pretraining.scans import ScanCache, find_scans
 from PromptSegLib.learning.pretraining.trainer import Pretrainer, Progress, Schedule
 from PromptSegLib.learning.pretraining.views import ViewSampler, ViewSizes
-from PromptSegLib.networks import punet
+from PromptSegLib.networks import presets
+from PromptSegLib.networks.catalog import read_info
 from PromptSegLib.networks.punet import PUNet
-from PromptSegLib.networks.weights import load_backbone, read_info
+from PromptSegLib.networks.weights import load_backbone
 from Testing.support import TINY, scan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +36,7 @@ SCHEDULE = Schedule(4, checkpoint_seconds=-1.0)
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     for preset in (SMALL, BLOCK):
-        monkeypatch.setitem(punet.PRESETS, preset.name, preset)
+        monkeypatch.setitem(presets.PRESETS, preset.name, preset)
 
 
 @pytest.fixture(scope="module")
@@ -199,10 +200,10 @@ import sys, time
 from pathlib import Path
 import torch
 from PromptSegLib.learning.pretraining.recipe import pretrain
-from PromptSegLib.networks import punet
+from PromptSegLib.networks import presets
 from Testing.learning.test_contrast import SMALL, recipe_of
 torch.set_num_threads(int(sys.argv[4]))
-punet.PRESETS[SMALL.name] = SMALL
+presets.PRESETS[SMALL.name] = SMALL
 def report(progress):
     if progress.step == 3:
         print("killable", flush=True)
@@ -237,7 +238,7 @@ def test_writes_a_backbone(data: Path, cache: Path, tmp_path: Path, mode: str, p
     info = read_info(out)
     assert info.preset == preset and info.card["objectives"] == [mode] and info.card["prompts"] == "mixed"
     assert info.card["samples per step"] == {"views": 2}
-    assert load_backbone(out).preset == punet.PRESETS[preset]
+    assert load_backbone(out).preset == presets.PRESETS[preset]
 
 
 def test_refusals(data: Path, cache: Path, tmp_path: Path) -> None:

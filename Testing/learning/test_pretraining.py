@@ -31,9 +31,10 @@ from PromptSegLib.learning.pretraining.recipe import Recipe, pretrain
 from PromptSegLib.learning.pretraining.samples import SliceSampler
 from PromptSegLib.learning.pretraining.scans import ScanCache, find_scans
 from PromptSegLib.learning.pretraining.trainer import Pretrainer, Progress, Schedule
-from PromptSegLib.networks import punet
+from PromptSegLib.networks import presets
+from PromptSegLib.networks.catalog import read_info
 from PromptSegLib.networks.punet import PUNet
-from PromptSegLib.networks.weights import load_backbone, read_info
+from PromptSegLib.networks.weights import load_backbone
 from Testing.support import TINY, scan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +46,7 @@ SCHEDULE = Schedule(4, checkpoint_seconds=-1.0)
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The only preset that pre-training takes, at a size that takes no time."""
-    monkeypatch.setitem(punet.PRESETS, SMALL.name, SMALL)
+    monkeypatch.setitem(presets.PRESETS, SMALL.name, SMALL)
     monkeypatch.setattr(trainer_module, "PATCHES", PATCHES)
 
 
@@ -142,10 +143,10 @@ from pathlib import Path
 import torch
 from PromptSegLib.learning.pretraining import trainer
 from PromptSegLib.learning.pretraining.recipe import pretrain
-from PromptSegLib.networks import punet
+from PromptSegLib.networks import presets
 from Testing.learning.test_pretraining import PATCHES, SMALL, recipe_of
 torch.set_num_threads(int(sys.argv[4]))
-punet.PRESETS[SMALL.name] = SMALL
+presets.PRESETS[SMALL.name] = SMALL
 trainer.PATCHES = PATCHES
 def report(progress):
     if progress.step == 3:
@@ -212,7 +213,7 @@ def test_without_labels(data: Path, cache: Path, tmp_path: Path) -> None:
 def test_refusals(data: Path, cache: Path, tmp_path: Path) -> None:
     recipe, out = recipe_of(data), tmp_path / "small-1.safetensors"
     for wrong, target, match in (
-        (replace(recipe, preset="paper-3d-flat"), out, "needs the preset paper-2d"),
+        (replace(recipe, preset="paper-3d-flat"), out, "needs one of the presets paper-2d, unetr-2d"),
         (recipe, tmp_path / "missing" / out.name, "does not exist"),
         (replace(recipe, classes={}, pairs=0), out, "nothing to learn from"),
         (replace(recipe, data=tmp_path / "missing"), out, "data folder .* does not exist"),

@@ -33,13 +33,14 @@ from PromptSegLib.learning.pretraining.synthetic_anatomy import LabelEnsemble, d
 from PromptSegLib.learning.pretraining.synthetic_rendering import render
 from PromptSegLib.learning.pretraining.synthetic_shapes import Outlines, smooth_noise
 from PromptSegLib.learning.pretraining.trainer import Progress, Schedule
-from PromptSegLib.networks import punet
-from PromptSegLib.networks.punet import Preset, PUNet
-from PromptSegLib.networks.weights import read_info
+from PromptSegLib.networks import presets
+from PromptSegLib.networks.catalog import read_info
+from PromptSegLib.networks.presets import PUNetPreset
+from PromptSegLib.networks.punet import PUNet
 from Testing.support import TINY, scan
 
 SMALL = replace(TINY, name="paper-2d")
-BLOCKS = Preset("tiny-3d", (32, 32, 4), (4, 4, 2), channels=TINY.channels, heads=2, prompt_tokens=4)
+BLOCKS = PUNetPreset("tiny-3d", (32, 32, 4), (4, 4, 2), channels=TINY.channels, heads=2, prompt_tokens=4)
 PLANE, VOLUME = ((96, 96), 1.0), ((64, 64, 8), 2.5)
 
 
@@ -303,7 +304,7 @@ def test_the_ratio_holds(share: float) -> None:
 @pytest.fixture
 def recipe(data: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     """At a size that takes no time."""
-    monkeypatch.setitem(punet.PRESETS, SMALL.name, SMALL)
+    monkeypatch.setitem(presets.PRESETS, SMALL.name, SMALL)
     monkeypatch.setattr(trainer_module, "PATCHES", (64,))
     schedule = Schedule(4, checkpoint_seconds=-1.0)
     return Recipe(data, "small-1", {1: "organ"}, schedule, active=1, per_class=1, pairs=1, synthetic=0.5)

@@ -15,7 +15,7 @@ from PromptSegLib.inference.segmenter import Segmenter
 from PromptSegLib.learning import tuning
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.learning.tuning import TuningProgress, token_shapes, tune
-from PromptSegLib.networks.backbone import PROMPTING_VARIANTS
+from PromptSegLib.networks.presets import PUNetPreset
 from PromptSegLib.networks.weights import load_backbone
 from PromptSegLib.tokens.class_token import ClassToken, Terminology
 from Testing.support import (
@@ -46,7 +46,7 @@ def undrawn_dsc(token: ClassToken, slices: tuple[int, ...] = (3, 6, 9)) -> float
     return dsc(found[rest], truth[rest])
 
 
-@pytest.mark.parametrize("prompting", PROMPTING_VARIANTS)
+@pytest.mark.parametrize("prompting", PUNetPreset.prompting_variants)
 def test_learns_the_organ(prompting: str) -> None:
     before = tiny_backbone().fingerprint()
     token = tuned_token(prompting=prompting)

@@ -25,7 +25,7 @@ from PromptSegLib.learning.pretraining.views import (
     student_contrast,
     teacher_contrast,
 )
-from PromptSegLib.networks.punet import PRESETS
+from PromptSegLib.networks.presets import PRESETS
 from Testing.support import reoriented, scan
 
 STILL = Ranges(turn=0.0, scale=0.0, shear=0.0, chance=0.0)

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from PromptSegLib.networks.punet import Preset, PUNet
+from PromptSegLib.networks.presets import PUNetPreset
+from PromptSegLib.networks.punet import PUNet
 
 Prompts = Mapping[str, Tensor]
 
@@ -157,7 +158,7 @@ def shift_mask(
 
 
 class PlainBlock(nn.Module):
-    def __init__(self, channels: int, preset: Preset) -> None:
+    def __init__(self, channels: int, preset: PUNetPreset) -> None:
         super().__init__()
         window = three(preset.window)
         self.layers = nn.ModuleList(PlainLayer(channels, preset.heads, window, shifted) for shifted in (False, True))
@@ -195,7 +196,7 @@ class PlainNormProjection(nn.Module):
 
 
 class PlainStem(nn.Module):
-    def __init__(self, preset: Preset) -> None:
+    def __init__(self, preset: PUNetPreset) -> None:
         super().__init__()
         channels, kernel = preset.channels[0], preset.kernel(0)
         self.first = PlainConvNorm(1, channels, kernel, (2, 2, 1))
@@ -207,7 +208,7 @@ class PlainStem(nn.Module):
 
 
 class PlainEncoderLevel(nn.Module):
-    def __init__(self, preset: Preset, level: int) -> None:
+    def __init__(self, preset: PUNetPreset, level: int) -> None:
         super().__init__()
         channels_in, channels_out = preset.channels[max(level - 1, 0)], preset.channels[level]
         stride = three(preset.stride(level))
@@ -222,7 +223,7 @@ class PlainEncoderLevel(nn.Module):
 
 
 class PlainDecoderLevel(nn.Module):
-    def __init__(self, preset: Preset, below: int) -> None:
+    def __init__(self, preset: PUNetPreset, below: int) -> None:
         super().__init__()
         channels_out = preset.channels[below - 1]
         self.scale = three(preset.stride(below))
@@ -237,7 +238,7 @@ class PlainDecoderLevel(nn.Module):
 
 
 class PlainPUNet(nn.Module):
-    def __init__(self, preset: Preset) -> None:
+    def __init__(self, preset: PUNetPreset) -> None:
         super().__init__()
         levels = range(len(preset.channels))
         self.stem = PlainStem(preset)

@@ -13,14 +13,15 @@ from torch import Tensor, nn
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.networks.attention import _Rearrange, biased_attention, window_plan
-from PromptSegLib.networks.backbone import PROMPTING_VARIANTS, Backbone, Features, Prompts, count_parameters
+from PromptSegLib.networks.backbone import Backbone, Features, Prompts, count_parameters, freeze
 from PromptSegLib.networks.head import class_logits, head_shapes
-from PromptSegLib.networks.punet import PRESETS, Preset, PUNet, find_preset, freeze
+from PromptSegLib.networks.presets import PRESETS, PUNetPreset, find_preset
+from PromptSegLib.networks.punet import PUNet
 from Testing.networks.plain_punet import PlainPUNet, deepen, plain_logits
 
 # Odd sizes: maps of 27x23, 14x12, 7x6, 4x3 and 2x2 pad, shift, shift along one axis only, and shrink the window.
-SMALL_2D = Preset("small-2d", (54, 46), (4, 4), (8, 16, 24, 32, 40), heads=4, prompt_tokens=3)
-SMALL_3D = Preset("small-3d", (38, 30, 5), (4, 4, 2), (8, 16, 24, 32, 40), heads=4, prompt_tokens=3)
+SMALL_2D = PUNetPreset("small-2d", (54, 46), (4, 4), (8, 16, 24, 32, 40), heads=4, prompt_tokens=3)
+SMALL_3D = PUNetPreset("small-3d", (38, 30, 5), (4, 4, 2), (8, 16, 24, 32, 40), heads=4, prompt_tokens=3)
 SMALL = [pytest.param(preset, id=preset.name) for preset in (SMALL_2D, SMALL_3D)]
 CPU = torch.device("cpu")
 
@@ -35,7 +36,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def make_network(preset: Preset) -> PUNet:
+def make_network(preset: PUNetPreset) -> PUNet:
     """In eval mode, with running statistics as after training."""
     network = PUNet(preset).eval()
     for module in network.modules():
@@ -95,7 +96,7 @@ def test_a_class_trains_less_than_the_paper_allows() -> None:
     assert trained / count_parameters(network) < 0.0086
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if isinstance(preset, PUNetPreset)])
 def test_presets_run_at_their_patch_size(name: str) -> None:
     network = freeze(PUNet(PRESETS[name]))
     assert isinstance(network, PUNet) and isinstance(network, Backbone)
@@ -115,7 +116,7 @@ def test_prompting_variants_steer_their_blocks() -> None:
     network = PUNet(SMALL_2D)
     encoder, decoder = [f"encoder.{i}" for i in range(5)], [f"decoder.{i}" for i in range(4)]
     expected = {"start": encoder[:1], "end": [], "encoder": encoder, "decoder": decoder, "full": encoder + decoder}
-    assert set(expected) == set(PROMPTING_VARIANTS)
+    assert set(expected) == set(PUNetPreset.prompting_variants)
     for variant, blocks in expected.items():
         shapes = network.prompt_shapes(variant)
         assert list(shapes) == [f"{block}.{kind}" for block in blocks for kind in ("tokens", "scores")]
@@ -131,7 +132,7 @@ def test_prompting_variants_steer_their_blocks() -> None:
 
 @pytest.mark.parametrize("classes", [1, 3])
 @pytest.mark.parametrize("preset", SMALL)
-def test_agrees_with_the_plain_formulation(preset: Preset, classes: int) -> None:
+def test_agrees_with_the_plain_formulation(preset: PUNetPreset, classes: int) -> None:
     network = make_network(preset)
     plain = PlainPUNet.of(network)
     image = torch.randn(2, 1, *preset.patch)
@@ -152,9 +153,9 @@ def test_agrees_with_the_plain_formulation(preset: Preset, classes: int) -> None
         assert_near(parameter.grad.reshape(gradient.shape), gradient, name)
 
 
-@pytest.mark.parametrize("variant", PROMPTING_VARIANTS)
+@pytest.mark.parametrize("variant", PUNetPreset.prompting_variants)
 @pytest.mark.parametrize("preset", SMALL)
-def test_every_prompt_of_a_frozen_network_gets_its_gradient(preset: Preset, variant: str) -> None:
+def test_every_prompt_of_a_frozen_network_gets_its_gradient(preset: PUNetPreset, variant: str) -> None:
     """With frozen weights, the queries of the first steered layer need no gradient; its prompts still do."""
     network = make_network(preset)
     freeze(network)
@@ -174,7 +175,7 @@ def test_every_prompt_of_a_frozen_network_gets_its_gradient(preset: Preset, vari
 
 
 @pytest.mark.parametrize("preset", SMALL)
-def test_agrees_in_training_mode(preset: Preset) -> None:
+def test_agrees_in_training_mode(preset: PUNetPreset) -> None:
     """Pre-training: batch statistics, each image with the prompts of its own class."""
     network = make_network(preset).train()
     plain = PlainPUNet.of(network)
@@ -189,7 +190,7 @@ def test_agrees_in_training_mode(preset: Preset) -> None:
 
 
 @pytest.mark.parametrize("preset", SMALL)
-def test_runs_without_prompts(preset: Preset) -> None:
+def test_runs_without_prompts(preset: PUNetPreset) -> None:
     network = make_network(preset)
     plain = PlainPUNet.of(network)
     image = torch.randn(1, 1, *preset.patch)
@@ -214,7 +215,9 @@ def test_paired_images_see_their_own_class() -> None:
 
 @pytest.mark.parametrize("preset", SMALL)
 @pytest.mark.parametrize("variant", ["decoder", "end"])
-def test_decoder_prompts_leave_the_encoder_alone(preset: Preset, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoder_prompts_leave_the_encoder_alone(
+    preset: PUNetPreset, variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = make_network(preset)
     image = torch.randn(2, 1, *preset.patch)
     with torch.no_grad():
@@ -233,8 +236,8 @@ def test_decoder_prompts_leave_the_encoder_alone(preset: Preset, variant: str, m
 
 
 @pytest.mark.parametrize("preset", SMALL)
-@pytest.mark.parametrize("variant", PROMPTING_VARIANTS)
-def test_many_classes_at_once_equal_each_alone(preset: Preset, variant: str) -> None:
+@pytest.mark.parametrize("variant", PUNetPreset.prompting_variants)
+def test_many_classes_at_once_equal_each_alone(preset: PUNetPreset, variant: str) -> None:
     network = make_network(preset)
     image = torch.randn(2, 1, *preset.patch)
     with torch.no_grad():
@@ -246,7 +249,7 @@ def test_many_classes_at_once_equal_each_alone(preset: Preset, variant: str) -> 
 
 @pytest.mark.parametrize("preset", SMALL)
 @pytest.mark.parametrize("variant", ["decoder", "full"])
-def test_a_class_is_bit_identical_whatever_is_beside_it(preset: Preset, variant: str) -> None:
+def test_a_class_is_bit_identical_whatever_is_beside_it(preset: PUNetPreset, variant: str) -> None:
     """Exact for a fixed number of classes in one call: the sizes of matrix products, and with them the order in which a
     library adds up, depend on that number only. So segmentation decodes the same number of classes in each call."""
     network = make_network(preset)
@@ -293,7 +296,7 @@ def test_features_in_half_precision_keep_their_size() -> None:
 
 def test_can_be_tuned_after_inference_mode() -> None:
     """What is kept between calls, plans and biases, must not carry inference mode into tuning."""
-    preset = Preset("other", (50, 42), (4, 4), (8, 16, 24, 32, 40), heads=4, prompt_tokens=3)
+    preset = PUNetPreset("other", (50, 42), (4, 4), (8, 16, 24, 32, 40), heads=4, prompt_tokens=3)
     network = make_network(preset)
     freeze(network)
     window_plan.cache_clear()

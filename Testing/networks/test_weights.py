@@ -10,23 +10,26 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging import files
-from PromptSegLib.networks import punet, weights
-from PromptSegLib.networks.punet import Preset, PUNet
-from PromptSegLib.networks.weights import find_backbone, list_backbones, load_backbone, read_info, save_backbone
+from PromptSegLib.networks import catalog, presets
+from PromptSegLib.networks.catalog import find_backbone, list_backbones, read_info
+from PromptSegLib.networks.presets import PUNetPreset
+from PromptSegLib.networks.punet import PUNet
+from PromptSegLib.networks.weights import load_backbone, save_backbone
 
-TINY = Preset("tiny", (24, 24), (4, 4), (4, 8, 8), heads=2, prompt_tokens=2)
+TINY = PUNetPreset("tiny", (24, 24), (4, 4), (4, 8, 8), heads=2, prompt_tokens=2)
 CARD = {"license": "CC BY 4.0", "classes": ["liver", "spleen"], "steps": 3}
 
 
 @pytest.fixture(autouse=True)
 def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     """A preset whose file is a few kilobytes."""
-    monkeypatch.setitem(punet.PRESETS, TINY.name, TINY)
+    monkeypatch.setitem(presets.PRESETS, TINY.name, TINY)
     torch.manual_seed(0)
 
 
@@ -47,7 +50,7 @@ def path(network: PUNet, tmp_path: Path) -> Path:
 
 def rewrite(path: Path, tensors: dict[str, Tensor] | None = None, **metadata: str) -> None:
     """The same file with other tensors or other metadata."""
-    with weights.safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="pt") as file:
         known = file.metadata()
     save_file(tensors if tensors is not None else load_file(path), path, known | metadata)
 
@@ -159,7 +162,7 @@ def folders(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tupl
     (shipped / "tiny-1.safetensors").write_bytes(path.read_bytes())
     save_backbone(PUNet(TINY, "tiny-2"), shipped / "tiny-2.safetensors", {})
     monkeypatch.setenv("PROMPTSEG_BACKBONES", str(own))
-    monkeypatch.setattr(weights, "SHIPPED_FOLDERS", (shipped,))
+    monkeypatch.setattr(catalog, "SHIPPED_FOLDERS", (shipped,))
     return own, shipped
 
 
@@ -179,7 +182,7 @@ def test_unknown_name_lists_the_known_ones() -> None:
 
 def test_unknown_name_without_any_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROMPTSEG_BACKBONES", raising=False)
-    monkeypatch.setattr(weights, "SHIPPED_FOLDERS", (tmp_path / "absent",))
+    monkeypatch.setattr(catalog, "SHIPPED_FOLDERS", (tmp_path / "absent",))
     with pytest.raises(InputError, match="there is no backbone 'tiny-9': choose one of none"):
         find_backbone("tiny-9")
 

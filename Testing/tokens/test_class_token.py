@@ -19,7 +19,8 @@ from safetensors.numpy import load, save
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging import files
 from PromptSegLib.learning.tuning import token_shapes
-from PromptSegLib.networks.punet import PUNet, find_preset
+from PromptSegLib.networks.presets import find_preset
+from PromptSegLib.networks.punet import PUNet
 from PromptSegLib.networks.weights import save_backbone
 from PromptSegLib.tokens.class_token import MAX_BYTES, ClassToken, checked_name, load_token, parse_token
 from Testing.support import drawn_scan, random_token, tiny_backbone, tuned_token

@@ -18,9 +18,8 @@ from PromptSegLib.learning.losses import known_dice_focal
 from PromptSegLib.learning.pretraining.assignment import AssignmentOptions, Placed, assignment_loss
 from PromptSegLib.learning.pretraining.objectives import BaseClasses
 from PromptSegLib.learning.pretraining.views import ViewBatch, Views, ViewSampler
-from PromptSegLib.networks.backbone import Prompts
+from PromptSegLib.networks.backbone import BackboneModule, Prompts
 from PromptSegLib.networks.head import class_logits
-from PromptSegLib.networks.punet import PUNet
 
 PROMPTED = ("full", "mixed", "none")
 """Where the base classes' prompts go: into all blocks, in half of the steps into the decoder alone, or nowhere."""
@@ -38,13 +37,13 @@ class Teacher(nn.Module):
     Its batch norms work with the statistics of its own views, as the student's do.
     """
 
-    def __init__(self, network: PUNet, base: BaseClasses, momentum: float = TEACHER_MOMENTUM):
+    def __init__(self, network: BackboneModule, base: BaseClasses, momentum: float = TEACHER_MOMENTUM):
         super().__init__()
         self.network, self.base, self.momentum = deepcopy(network), deepcopy(base), momentum
         self.train().requires_grad_(False)
 
     @torch.no_grad()
-    def follow(self, network: PUNet, base: BaseClasses) -> None:
+    def follow(self, network: BackboneModule, base: BaseClasses) -> None:
         for own, other in zip(self.parameters(), chain(network.parameters(), base.parameters()), strict=True):
             own.lerp_(other, 1 - self.momentum)
 
@@ -70,7 +69,7 @@ class ViewObjective:
         self.name, self.sampler, self.base, self.teacher, self.samples = name, sampler, base, teacher, samples
         self.prompted, self.weight, self.options = prompted, weight, options or AssignmentOptions()
 
-    def __call__(self, network: PUNet, rng: np.random.Generator, patch: int) -> Mapping[str, Tensor]:
+    def __call__(self, network: BackboneModule, rng: np.random.Generator, patch: int) -> Mapping[str, Tensor]:
         batch = self.sampler.draw(rng, self.samples)
         everywhere = self.prompted == "full" or (self.prompted == "mixed" and rng.random() < 0.5)
         embeddings = [self._embed(network, self.base, views, batch, everywhere) for views in batch.students]
@@ -85,7 +84,9 @@ class ViewObjective:
             losses["assignment"] = self.weight * loss
         return losses
 
-    def _embed(self, network: PUNet, base: BaseClasses, views: Views, batch: ViewBatch, everywhere: bool) -> Tensor:
+    def _embed(
+        self, network: BackboneModule, base: BaseClasses, views: Views, batch: ViewBatch, everywhere: bool
+    ) -> Tensor:
         images = views.images.to(network.device)
         if self.prompted == "none":
             return network.decode(network.encode(images))

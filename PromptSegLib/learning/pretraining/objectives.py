@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from PromptSegLib.learning.losses import known_dice_focal
 from PromptSegLib.learning.pretraining.samples import SliceSampler
+from PromptSegLib.networks.backbone import BackboneModule
 from PromptSegLib.networks.head import INITIAL_SCALE, class_logits, head_shapes
-from PromptSegLib.networks.punet import PUNet
 
 REGION_TEMPERATURE = 0.1
 _MIN_REGION_PIXELS = 6
@@ -28,7 +28,7 @@ def images_for(count: int, patch: int) -> int:
 class Objective(Protocol):
     name: str
 
-    def __call__(self, network: PUNet, rng: np.random.Generator, patch: int) -> Tensor | Mapping[str, Tensor]:
+    def __call__(self, network: BackboneModule, rng: np.random.Generator, patch: int) -> Tensor | Mapping[str, Tensor]:
         """The loss, or the losses by name, to be added up."""
         ...
 
@@ -36,10 +36,10 @@ class Objective(Protocol):
 class BaseClasses(nn.Module):
     """The base classes' prompts and head tokens, trained together with the body. Shapes: (classes, ...)."""
 
-    def __init__(self, network: PUNet, names: list[str]):
+    def __init__(self, network: BackboneModule, names: list[str]):
         super().__init__()
         self.names = names
-        shapes = network.prompt_shapes("full") | head_shapes(network.embedding_channels)
+        shapes = network.prompt_shapes(network.preset.widest_prompting) | head_shapes(network.embedding_channels)
         self.numbers = nn.ParameterDict()
         for name, shape in shapes.items():
             value = torch.zeros(len(names), *shape)
@@ -58,7 +58,7 @@ class SegmentationObjective:
     """The paper's concurrent segmentation loss: one random base class is active per sample, all else is background.
 
     In half of the steps the encoder sees no prompts: its features then serve every class, and it must learn to give
-    them what prompts in the decoder alone can use.
+    them what prompts in the decoder, or the head alone, can use.
     """
 
     name = "segmentation"
@@ -66,7 +66,7 @@ class SegmentationObjective:
     def __init__(self, sampler: SliceSampler, base: BaseClasses, classes: int, per_class: int):
         self.sampler, self.base, self.classes, self.per_class = sampler, base, classes, per_class
 
-    def __call__(self, network: PUNet, rng: np.random.Generator, patch: int) -> Tensor:
+    def __call__(self, network: BackboneModule, rng: np.random.Generator, patch: int) -> Tensor:
         sample = self.sampler.labelled(rng, self.classes, images_for(self.per_class, patch), patch)
         prompts: Mapping[str, Tensor] = self.base.prompts(sample.classes)
         if rng.random() < 0.5:
@@ -89,7 +89,7 @@ class RegionObjective:
     def __init__(self, sampler: SliceSampler, pairs: int, weight: float = 0.3):
         self.sampler, self.pairs, self.weight = sampler, pairs, weight
 
-    def __call__(self, network: PUNet, rng: np.random.Generator, patch: int) -> Tensor:
+    def __call__(self, network: BackboneModule, rng: np.random.Generator, patch: int) -> Tensor:
         pairs = images_for(self.pairs, patch)
         sample = self.sampler.paired(rng, pairs, patch)
         features = network.encode(torch.cat(sample.images))

@@ -26,8 +26,11 @@ from PromptSegLib.learning.pretraining.synthetic import Mixture, SyntheticObject
 from PromptSegLib.learning.pretraining.synthetic_shapes import Outlines
 from PromptSegLib.learning.pretraining.trainer import Pretrainer, Progress, Schedule
 from PromptSegLib.learning.pretraining.views import ViewSampler, ViewSizes
-from PromptSegLib.networks.punet import PUNet, find_preset
-from PromptSegLib.networks.weights import find_backbone, load_backbone, save_backbone
+from PromptSegLib.networks.backbone import BackboneModule
+from PromptSegLib.networks.catalog import find_backbone
+from PromptSegLib.networks.families import build_backbone
+from PromptSegLib.networks.presets import PRESETS, find_preset
+from PromptSegLib.networks.weights import load_backbone, save_backbone
 
 MODES = ("regions", "self", "meta", "meta_self")
 """Labelled slices and pairs of views that share supervoxels; or on views of the same place, as in arXiv 2211.09233:
@@ -86,7 +89,7 @@ def pretrain(
     pairs = find_scans(recipe.data, recipe.image_name, recipe.labels_name if recipe.classes else None)
     scans, labels = ScanCache(pairs, cache), list(recipe.classes)
     torch.manual_seed(recipe.schedule.seed)
-    network = PUNet(find_preset(recipe.preset), recipe.name)
+    network = build_backbone(find_preset(recipe.preset), recipe.name)
     earlier = _begin_with_earlier(network, recipe)
     base = BaseClasses(network, list(recipe.classes.values()) or _stand_in(recipe))
     teacher, objectives = None, list[Objective]()
@@ -139,9 +142,11 @@ def _check(recipe: Recipe) -> None:
         raise InputError(f"there is no mode '{recipe.mode}' of pre-training: choose one of {', '.join(MODES)}")
     if recipe.prompted not in PROMPTED:
         raise InputError(f"prompts cannot go '{recipe.prompted}': choose one of {', '.join(PROMPTED)}")
-    if recipe.mode == "regions" and recipe.preset != "paper-2d":
+    if recipe.mode == "regions" and find_preset(recipe.preset).dimensions != 2:
+        fitting = ", ".join(name for name, preset in PRESETS.items() if preset.dimensions == 2)
         raise InputError(
-            f"pre-training on slices needs the preset paper-2d, not {recipe.preset}: choose it or another mode"
+            f"pre-training on slices needs one of the presets {fitting}, not {recipe.preset}: "
+            "choose one of them or another mode"
         )
     if recipe.mode == "regions" and not recipe.classes and not recipe.pairs:
         raise InputError("nothing to learn from: name base classes with --classes, or let --pairs be at least 1")
@@ -153,7 +158,7 @@ def _check(recipe: Recipe) -> None:
         raise InputError("synthetic anatomy is seen in pairs: let --pairs be at least 1, or leave out --synthetic")
 
 
-def _begin_with_earlier(network: PUNet, recipe: Recipe) -> str | None:
+def _begin_with_earlier(network: BackboneModule, recipe: Recipe) -> str | None:
     """Take over the weights that the recipe starts from; their name, or None if it starts from none."""
     if recipe.start is None:
         return None

@@ -21,7 +21,7 @@ from PromptSegLib.learning.pretraining.objectives import Objective, images_for
 from PromptSegLib.learning.pretraining.synthetic_anatomy import draw_anatomy
 from PromptSegLib.learning.pretraining.synthetic_rendering import render
 from PromptSegLib.learning.pretraining.synthetic_shapes import Outlines
-from PromptSegLib.networks.punet import PUNet
+from PromptSegLib.networks.backbone import BackboneModule
 
 TEMPERATURE = 0.1
 SLICE_SPACINGS = (1.0, 4.0)
@@ -75,7 +75,7 @@ class SyntheticObjective:
     def __init__(self, sampler: SyntheticSampler, pairs: int, keep_statistics: bool, weight: float = 0.3):
         self.sampler, self.pairs, self.keep_statistics, self.weight = sampler, pairs, keep_statistics, weight
 
-    def __call__(self, network: PUNet, rng: np.random.Generator, patch: int) -> Tensor:
+    def __call__(self, network: BackboneModule, rng: np.random.Generator, patch: int) -> Tensor:
         shape = (patch, patch) if network.preset.dimensions == 2 else network.preset.patch
         count = images_for(self.pairs, round(math.sqrt(math.prod(shape))))
         batch = self.sampler.paired(rng, count, shape)
@@ -137,7 +137,7 @@ class Mixture:
         self.real, self.synthetic, self.share = real, synthetic, share
         self.name = f"{real.name} or {synthetic.name}"
 
-    def __call__(self, network: PUNet, rng: np.random.Generator, patch: int) -> Mapping[str, Tensor]:
+    def __call__(self, network: BackboneModule, rng: np.random.Generator, patch: int) -> Mapping[str, Tensor]:
         objective = self.synthetic if rng.random() < self.share else self.real
         found = objective(network, rng, patch)
         return {objective.name: found} if isinstance(found, Tensor) else found

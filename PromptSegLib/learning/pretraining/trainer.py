@@ -18,7 +18,7 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.files import write_bytes
 from PromptSegLib.learning.pretraining.contrast import Teacher
 from PromptSegLib.learning.pretraining.objectives import BaseClasses, Objective
-from PromptSegLib.networks.punet import PUNet
+from PromptSegLib.networks.backbone import BackboneModule
 
 PATCHES = (96, 128, 128, 160, 224)
 """Patch edges in pixels, drawn per step: inference sees whole slices, so deep windows must know more than 128."""
@@ -55,7 +55,7 @@ class Pretrainer:
 
     def __init__(
         self,
-        network: PUNet,
+        network: BackboneModule,
         base: BaseClasses,
         objectives: Sequence[Objective],
         schedule: Schedule,

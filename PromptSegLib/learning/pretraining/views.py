@@ -31,7 +31,7 @@ from PromptSegLib.imaging.volume import SliceStack, slice_stack
 from PromptSegLib.learning.augmentation import augment
 from PromptSegLib.learning.pretraining.samples import ORGAN_SHARE, SPACING_RANGE_MM, ScanSampler, random_axis
 from PromptSegLib.learning.pretraining.scans import Scan, ScanCache
-from PromptSegLib.networks.punet import Preset
+from PromptSegLib.networks.presets import Preset
 
 SLICE_STEP = 2.0
 """Slices of a block lie this many pixels apart (arXiv 2211.09233: 1.25 x 1.25 x 2.5 mm), so that a step across slices

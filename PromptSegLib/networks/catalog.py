@@ -1,0 +1,99 @@
+"""Which backbones there are, and what their files say of themselves. No torch: Slicer's window asks, too."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from PromptSegLib.errors import InputError
+from PromptSegLib.networks.presets import PRESETS
+
+FORMAT = "promptseg-backbone"
+FORMAT_VERSION = 1
+SUFFIX = ".safetensors"
+DEFAULT_BACKBONE = "punet-headneck-1"
+SHIPPED_FOLDERS = (
+    Path(__file__).resolve().parents[2] / "Resources" / "Backbones",
+    Path(sys.prefix) / "share" / "promptseg" / "Backbones",
+)
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """Description of a backbone file. ``card``: how it was made (data, licenses, classes, schedule)."""
+
+    name: str
+    preset: str
+    card: dict[str, Any]
+    path: Path
+
+    @property
+    def family(self) -> str:
+        """Of networks, such as PUNet; "unknown" for a file of a newer PromptSeg."""
+        return PRESETS[self.preset].family if self.preset in PRESETS else "unknown"
+
+
+def read_info(path: Path) -> BackboneInfo:
+    """Description without the weights; InputError when the file is no backbone of a version known here."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot read the backbone {path}: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise InputError(f"{path} is not a PromptSeg backbone: choose a file written by 'promptseg pretrain'")
+    if metadata.get("version") != str(FORMAT_VERSION):
+        raise InputError(
+            f"{path} has backbone format {metadata.get('version')}, not {FORMAT_VERSION}: update PromptSeg"
+        )
+    try:
+        return BackboneInfo(metadata["name"], metadata["preset"], json.loads(metadata["card"]), Path(path))
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path} has a damaged description ({error}): get the file again") from error
+
+
+def backbone_folders() -> list[Path]:
+    """Where backbones are looked for: the folder named by PROMPTSEG_BACKBONES, then where they are shipped."""
+    named = os.environ.get("PROMPTSEG_BACKBONES")
+    return ([Path(named)] if named else []) + list(SHIPPED_FOLDERS)
+
+
+def list_backbones() -> list[BackboneInfo]:
+    found: dict[str, BackboneInfo] = {}
+    for folder in backbone_folders():
+        for path in sorted(folder.glob(f"*{SUFFIX}")):
+            info = read_info(path)
+            found.setdefault(info.name, info)
+    return list(found.values())
+
+
+def find_backbone(name_or_path: str) -> Path:
+    """Path of a backbone given by its file or by its name."""
+    path = Path(name_or_path)
+    if path.suffix == SUFFIX or path.exists():
+        if not path.is_file():
+            raise InputError(f"there is no backbone file {path}: check the path")
+        return path
+    for folder in backbone_folders():
+        for candidate in sorted(folder.glob(f"*{SUFFIX}")):
+            # A damaged file must not stand in the way of the others; asked for itself, it says what is wrong with it.
+            if candidate.stem == name_or_path or _name_of(candidate) == name_or_path:
+                return candidate
+    known = list_backbones()
+    raise InputError(
+        f"there is no backbone '{name_or_path}': choose one of {', '.join(i.name for i in known) or 'none'}"
+    )
+
+
+def _name_of(path: Path) -> str | None:
+    """The name of a backbone file, None for a damaged one."""
+    try:
+        return read_info(path).name
+    except InputError:
+        return None
