@@ -300,17 +300,38 @@ def backbones_list(as_json: Json = False) -> None:
 @backbones_app.command("info")
 def backbones_info(name: str, as_json: Json = False) -> None:
     """Show the model card of a backbone, given by name or file."""
+    from PromptSegLib.learning.tuning import measure_size
     from PromptSegLib.networks.catalog import find_backbone, read_info
     from PromptSegLib.networks.weights import load_backbone
 
     path = find_backbone(name)
     info = read_info(path)
-    description = {"name": info.name, "preset": info.preset, "file": str(path), **info.card}
-    description["fingerprint"] = load_backbone(path).fingerprint()
+    network = load_backbone(path)
+    description = {"name": info.name, "family": info.family, "preset": info.preset, "file": str(path), **info.card}
+    description |= asdict(measure_size(network)) | {"fingerprint": network.fingerprint()}
     if as_json:
         print_json(description)
         return
     _print_description(description)
+
+
+@backbones_app.command("presets")
+def backbones_presets(as_json: Json = False) -> None:
+    """List what can be pre-trained, and how much of it a class trains."""
+    from PromptSegLib.learning.tuning import measure_size
+    from PromptSegLib.networks.families import build_backbone
+    from PromptSegLib.networks.presets import PRESETS
+
+    sizes = {preset.name: (preset.family, measure_size(build_backbone(preset))) for preset in PRESETS.values()}
+    if as_json:
+        print_json([{"preset": name, "family": family, **asdict(size)} for name, (family, size) in sizes.items()])
+        return
+    table = Table("preset", "family", "weights", "prompting", "trained numbers", "share")
+    for name, (family, size) in sizes.items():
+        for number, (variant, trained) in enumerate(size.trained.items()):
+            first = ("", "", "") if number else (name, family, f"{size.weights:,}")
+            table.add_row(*first, variant, f"{trained:,}", f"{100 * trained / size.weights:.2f} %")
+    output.print(table)
 
 
 def _print_description(description: dict[str, Any]) -> None:

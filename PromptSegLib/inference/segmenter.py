@@ -111,7 +111,8 @@ class Segmenter:
         self.device = backbone.device
         self.prompts: list[Prompts] = []
         for token in tokens:
-            shapes = token_shapes(backbone, token.prompting)
+            # Of another family's token, the backbone knows no shapes: that it is another's is what must be said.
+            shapes = token_shapes(backbone, token.prompting) if token.backbone.fingerprint == fingerprint else {}
             token.require_backbone(backbone.name, fingerprint, shapes)
             self.prompts.append({k: torch.from_numpy(n.copy())[None].to(self.device) for k, n in token.numbers.items()})
         self.backbone, self.tokens, self.all_pieces, self.kept = backbone, list(tokens), all_pieces, kept

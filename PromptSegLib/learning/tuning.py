@@ -21,7 +21,7 @@ from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
 from PromptSegLib.learning.features import FeatureCache, full_resolution, stack
 from PromptSegLib.learning.losses import known_dice_focal
 from PromptSegLib.learning.prototypes import deep_prompts, kmeans
-from PromptSegLib.networks.backbone import Backbone, Features
+from PromptSegLib.networks.backbone import Backbone, BackboneModule, Features, count_parameters
 from PromptSegLib.networks.head import HEAD_TOKENS, INITIAL_SCALE, class_logits, head_shapes
 from PromptSegLib.tokens.class_token import (
     BackboneReference,
@@ -382,6 +382,19 @@ class _Tuner:
         if not (math.isfinite(scale) and math.isfinite(shift) and 0.1 <= scale <= 10):
             return Calibration()
         return Calibration(round(scale, 6), round(shift, 6))
+
+
+@dataclass(frozen=True)
+class BackboneSize:
+    """weights: of the backbone, all frozen; trained: by prompting variant, how many numbers a class trains."""
+
+    weights: int
+    trained: dict[str, int]
+
+
+def measure_size(backbone: BackboneModule) -> BackboneSize:
+    shapes = {variant: token_shapes(backbone, variant).values() for variant in backbone.prompting_variants}
+    return BackboneSize(count_parameters(backbone), {k: sum(map(math.prod, v)) for k, v in shapes.items()})
 
 
 def token_shapes(backbone: Backbone, prompting: str) -> dict[str, tuple[int, ...]]:

@@ -30,6 +30,7 @@ from PromptSegLib.imaging.formats import read_image, read_label_map, write_image
 from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.learning import tuning
 from PromptSegLib.networks import catalog, presets
+from PromptSegLib.networks.backbone import count_parameters
 from PromptSegLib.networks.punet import PUNet
 from PromptSegLib.networks.weights import DEFAULT_BACKBONE, load_backbone, save_backbone
 from PromptSegLib.tokens.class_token import load_token
@@ -159,11 +160,15 @@ def test_tokens(run: Run, folder: Path) -> None:
 def test_backbones(run: Run, backbones: Path) -> None:
     code, out, _ = run("backbones", "list", "--json")
     path = str(backbones / f"{DEFAULT_BACKBONE}.safetensors")
-    assert code == 0 and json.loads(out) == [{"name": DEFAULT_BACKBONE, "preset": "tiny", "path": path}]
+    assert code == 0 and json.loads(out) == [
+        {"name": DEFAULT_BACKBONE, "family": "PUNet", "preset": "tiny", "path": path}
+    ]
     for name in (DEFAULT_BACKBONE, path):
         code, out, _ = run("backbones", "info", name, "--json")
         said = json.loads(out)
         assert code == 0 and said["license"] == "CC0" and said["fingerprint"] == default_backbone().fingerprint()
+        assert said["family"] == "PUNet" and said["weights"] == count_parameters(default_backbone())
+        assert said["trained"]["decoder"] == sum(array.size for array in tuned_token().numbers.values())
 
 
 @pytest.mark.parametrize("name", ["[/b] of [red]kidney", "[link=file:x]", "\\[b]", "100%", "Ωμ 肝臓"])
