@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import qt
 import slicer
 from slicer.i18n import tr as _
 
+from PromptSegLib.errors import InputError
+from PromptSegLib.networks.presets import PUNetPreset, find_preset
 from PromptSegPanel.controller import Controller
 from PromptSegPanel.engine import EngineOptions
 from PromptSegPanel.guidance import Situation
@@ -35,21 +39,13 @@ class AdvancedSection:
                 (_("Apple graphics"), "mps"),
             ),
         )
-        _offer(
-            ui.promptingComboBox,
-            PROMPTING_SETTING,
-            (
-                (_("Standard"), "decoder"),
-                (_("Light: fewer numbers, for a few simple slices"), "start"),
-                (_("Thorough: for structures that are hard to tell apart, slower"), "full"),
-            ),
-        )
         settings = slicer.app.userSettings()
         ui.backbonePathLineEdit.currentPath = settings.value(BACKBONE_SETTING, "")
+        self._offer_prompting()
         ui.wheelhousePathLineEdit.currentPath = settings.value(WHEELHOUSE_SETTING, "")
         ui.deviceComboBox.connect("currentIndexChanged(int)", lambda index: self._choose())
         ui.promptingComboBox.connect("currentIndexChanged(int)", lambda index: self._choose())
-        ui.backbonePathLineEdit.connect("currentPathChanged(QString)", lambda path: self._choose())
+        ui.backbonePathLineEdit.connect("currentPathChanged(QString)", lambda path: self._choose_backbone())
         ui.wheelhousePathLineEdit.connect("currentPathChanged(QString)", lambda path: self._choose())
         ui.clearCacheButton.connect("clicked(bool)", lambda checked: controller.clear_cache())
         self._controller.engine.options = self._options
@@ -79,7 +75,41 @@ class AdvancedSection:
         settings.setValue(PROMPTING_SETTING, self.prompting)
         settings.setValue(WHEELHOUSE_SETTING, self._ui.wheelhousePathLineEdit.currentPath)
         self._controller.engine.options = options
+        self._controller.training = replace(self._controller.training, prompting=self.prompting)
         self._controller.refresh()
+
+    def _choose_backbone(self) -> None:
+        self._offer_prompting()
+        self._choose()
+
+    def _offer_prompting(self) -> None:
+        """What can be trained of the chosen backbone, from its default on."""
+        texts = {
+            "decoder": _("Standard"),
+            "deep": _("Standard"),
+            "start": _("Light: fewer numbers, for a few simple slices"),
+            "shallow": _("Light: fewer numbers, for a few simple slices"),
+            "full": _("Thorough: for structures that are hard to tell apart, slower"),
+        }
+        fitting = _prompting_variants(self._options.backbone)
+        combo_box = self._ui.promptingComboBox
+        was_blocked = combo_box.blockSignals(True)
+        combo_box.clear()
+        _offer(combo_box, PROMPTING_SETTING, tuple((text, v) for v, text in texts.items() if v in fitting))
+        combo_box.blockSignals(was_blocked)
+
+
+def _prompting_variants(backbone: str) -> tuple[str, ...]:
+    """Of this backbone file; those of the shipped one also for a file that cannot be read: the engine says why not."""
+    if backbone:
+        try:
+            # Not at the top of this file: before the packages are installed, safetensors is not there.
+            from PromptSegLib.networks.catalog import read_info
+
+            return find_preset(read_info(Path(backbone)).preset).prompting_variants
+        except (ImportError, InputError):
+            pass
+    return PUNetPreset.prompting_variants
 
 
 def _offer(combo_box: qt.QComboBox, setting: str, choices: tuple[tuple[str, str], ...]) -> None:

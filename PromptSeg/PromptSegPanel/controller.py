@@ -23,10 +23,11 @@ from PromptSegPanel.work import Work
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How to train. seconds: at most, for each structure; scribbles: only painted voxels are known."""
+    """How to train. seconds: at most, for each structure; prompting: a variant of the backbone's, None for its default;
+    scribbles: only painted voxels are known."""
 
     seconds: float = 60.0
-    prompting: str = "decoder"
+    prompting: str | None = None
     scribbles: bool = False
 
 

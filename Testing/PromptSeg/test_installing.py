@@ -20,7 +20,7 @@ REQUIREMENTS = ROOT / "PromptSeg" / "Resources" / "requirements.txt"
 
 # A fresh Slicer 5.12: name -> version.
 SLICER = {"numpy": "2.4.6", "scipy": "1.17.1", "simpleitk": "2.5.5", "requests": "2.34.2", "setuptools": "82.0.1"}
-COMPLETE = SLICER | {"torch": "2.13.0+cu128", "monai": "1.6.1", "safetensors": "0.8.0"}
+COMPLETE = SLICER | {"torch": "2.13.0+cu128", "monai": "1.6.1", "einops": "0.8.2", "safetensors": "0.8.0"}
 PINS = "numpy==2.4.6\nrequests==2.34.2\nscipy==1.17.1\nsimpleitk==2.5.5\n"
 
 
@@ -93,7 +93,7 @@ class FakeSlicer:
             raise self.fails[function]
         for argument in arguments:
             name = argument.split(">")[0].split("<")[0]
-            if name in ("torch", "monai", "safetensors"):
+            if name in ("torch", "monai", "einops", "safetensors"):
                 self.installed[name] = self.torch if name == "torch" else COMPLETE[name]
 
 
@@ -129,7 +129,7 @@ def wheelhouse(tmp_path: Path) -> Path:
 
 
 def test_a_fresh_slicer_lacks_what_it_does_not_bring(build: Build) -> None:
-    assert build(FakeSlicer(SLICER)).missing() == ["torch", "monai", "safetensors"]
+    assert build(FakeSlicer(SLICER)).missing() == ["torch", "monai", "einops", "safetensors"]
 
 
 def test_nothing_is_missing_where_all_is_there(build: Build) -> None:
@@ -188,7 +188,7 @@ def test_torch_through_the_extension_and_the_rest_through_slicer(build: Build) -
     assert others == (
         "pip_ensure",
         {
-            "arguments": ["monai<2,>=1.4", "safetensors>=0.4"],
+            "arguments": ["monai<2,>=1.5", "einops>=0.6", "safetensors>=0.4"],
             "constraints": PINS + "torch==2.13.0+cu128\n",
             "prompt_install": False,
             "prompt_restart": False,
@@ -197,7 +197,7 @@ def test_torch_through_the_extension_and_the_rest_through_slicer(build: Build) -
     )
     assert [sentence.split(";")[0] for sentence in fake.sentences] == [
         "Installing torch",
-        "Installing monai, safetensors …",
+        "Installing monai, einops, safetensors …",
     ]
 
 
@@ -205,7 +205,7 @@ def test_one_question_that_names_everything(build: Build) -> None:
     fake = FakeSlicer(SLICER)
     build(fake).install()
     (question,) = fake.questions
-    assert "torch, monai, safetensors" in question and "downloaded" in question
+    assert "torch, monai, einops, safetensors" in question and "downloaded" in question
     assert question.endswith("Install them now?")
 
 
@@ -255,7 +255,10 @@ def test_slicer_without_packaging(build: Build) -> None:
     assert torch[0] == "installTorch"
     assert others == (
         "util.pip_install",
-        {"arguments": ["monai<2,>=1.4", "safetensors>=0.4"], "constraints": PINS + "torch==2.13.0+cu128\n"},
+        {
+            "arguments": ["monai<2,>=1.5", "einops>=0.6", "safetensors>=0.4"],
+            "constraints": PINS + "torch==2.13.0+cu128\n",
+        },
     )
 
 
@@ -268,7 +271,7 @@ def test_wheelhouse(build: Build, wheelhouse: Path, modern: bool) -> None:
     assert build(fake, wheelhouse).install().complete
     ((function, call),) = fake.calls
     assert function == ("packaging.pip_install" if modern else "util.pip_install")
-    needed = ["torch>=2.4", "monai<2,>=1.4", "safetensors>=0.4"]
+    needed = ["torch>=2.4", "monai<2,>=1.5", "einops>=0.6", "safetensors>=0.4"]
     assert call["arguments"] == ["--no-index", "--find-links", str(wheelhouse), *needed]
     assert call["constraints"] == PINS
     assert "without internet" in fake.questions[0] and "downloaded" not in fake.questions[0]
@@ -292,7 +295,7 @@ def test_wheelhouse_without_wheels(build: Build, tmp_path: Path) -> None:
 def test_wheelhouse_for_another_slicer(build: Build, wheelhouse: Path) -> None:
     fake = FakeSlicer(SLICER)
     fake.fails["packaging.pip_install"] = CalledProcessError(1, "pip install")
-    with pytest.raises(InputError, match=r"^torch, monai, safetensors could not be installed: fill the wheelhouse "):
+    with pytest.raises(InputError, match=r"^torch, monai, einops, safetensors could not be installed: fill the wheel"):
         build(fake, wheelhouse).install()
 
 
@@ -386,7 +389,7 @@ def test_torch_fails(build: Build, error: Exception, caplog: pytest.LogCaptureFi
 def test_the_second_try_installs_the_rest_only(build: Build) -> None:
     fake = FakeSlicer(SLICER)
     fake.fails["pip_ensure"] = CalledProcessError(1, "pip install")
-    with pytest.raises(InputError, match=r"^monai, safetensors could not be installed: check the internet connection"):
+    with pytest.raises(InputError, match=r"^monai, einops, safetensors could not be installed: check the internet"):
         build(fake).install()
     assert fake.installed["torch"] == fake.torch
     fake.fails.clear()

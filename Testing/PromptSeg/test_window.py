@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -152,6 +153,28 @@ def test_settings_of_the_computer_are_kept_beyond_the_scene(person: Any, qt_sett
     person.ui.deviceComboBox.currentIndex = person.ui.deviceComboBox.findData("cpu")
     assert slicer.app.userSettings().value("PromptSeg/Device") == "cpu"
     assert person.controller.engine.options.device == "cpu"
+
+
+def test_offers_what_the_backbone_can_train(person: Any, tmp_path: Path, qt_settings: Any) -> None:
+    from safetensors.numpy import save_file
+
+    for name, value in (("Backbone", ""), ("Prompting", "decoder")):
+        qt_settings(f"PromptSeg/{name}", value)
+    combo_box = person.ui.promptingComboBox
+
+    def offered() -> list[str]:
+        return [combo_box.itemData(n) for n in range(combo_box.count)]
+
+    assert offered() == ["decoder", "start", "full"]
+    combo_box.currentIndex = 2
+    assert person.controller.training.prompting == "full"
+    metadata = {"format": "promptseg-backbone", "version": "1", "name": "mine", "preset": "unetr-2d", "card": "{}"}
+    save_file({"weight": np.zeros(1, np.float16)}, tmp_path / "mine.safetensors", metadata)
+    person.ui.backbonePathLineEdit.currentPath = str(tmp_path / "mine.safetensors")
+    assert offered() == ["deep", "shallow"] and person.controller.training.prompting == "deep"
+    assert person.controller.engine.options.backbone == str(tmp_path / "mine.safetensors")
+    person.ui.backbonePathLineEdit.currentPath = str(tmp_path / "no_such.safetensors")
+    assert offered() == ["decoder", "start", "full"] and person.controller.training.prompting == "decoder"
 
 
 def test_deleting_the_segmentation_asks_for_another(person: Any, patient: Any, scene: Any) -> None:
