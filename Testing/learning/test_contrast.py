@@ -25,7 +25,7 @@ from PromptSegLib.networks import presets
 from PromptSegLib.networks.catalog import read_info
 from PromptSegLib.networks.punet import PUNet
 from PromptSegLib.networks.weights import load_backbone
-from Testing.support import TINY, scan
+from Testing.support import TINY, TINY_SWIN, TINY_UNETR, scan
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = replace(TINY, name="paper-2d", patch=(48, 48))
@@ -35,7 +35,7 @@ SCHEDULE = Schedule(4, checkpoint_seconds=-1.0)
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    for preset in (SMALL, BLOCK):
+    for preset in (SMALL, BLOCK, TINY_UNETR, TINY_SWIN):
         monkeypatch.setitem(presets.PRESETS, preset.name, preset)
 
 
@@ -230,8 +230,13 @@ def test_a_killed_process_goes_on(data: Path, cache: Path, tmp_path: Path) -> No
         assert torch.equal(tensor, expected[name]), name
 
 
-@pytest.mark.parametrize("preset", [SMALL.name, BLOCK.name])
-@pytest.mark.parametrize("mode", ["self", "meta", "meta_self"])
+@pytest.mark.parametrize(
+    ("mode", "preset"),
+    [
+        *((mode, preset.name) for mode in ("self", "meta", "meta_self") for preset in (SMALL, BLOCK)),
+        *(("meta_self", preset.name) for preset in (TINY_UNETR, TINY_SWIN)),
+    ],
+)
 def test_writes_a_backbone(data: Path, cache: Path, tmp_path: Path, mode: str, preset: str) -> None:
     out = tmp_path / "small-1.safetensors"
     pretrain(replace(recipe_of(data, mode, preset), schedule=Schedule(1)), out, cache, {})
