@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,10 +42,14 @@ class AdvancedSection:
         )
         settings = slicer.app.userSettings()
         ui.backbonePathLineEdit.currentPath = settings.value(BACKBONE_SETTING, "")
+        ui.backboneComboBox.placeholderText = _("Another file")
+        self._offer_backbones()
         self._offer_prompting()
         ui.wheelhousePathLineEdit.currentPath = settings.value(WHEELHOUSE_SETTING, "")
         ui.deviceComboBox.connect("currentIndexChanged(int)", lambda index: self._choose())
         ui.promptingComboBox.connect("currentIndexChanged(int)", lambda index: self._choose())
+        ui.backboneComboBox.connect("currentIndexChanged(int)", lambda index: self._choose_listed_backbone())
+        ui.advancedCollapsibleButton.connect("contentsCollapsed(bool)", lambda collapsed: self._offer_backbones())
         ui.backbonePathLineEdit.connect("currentPathChanged(QString)", lambda path: self._choose_backbone())
         ui.wheelhousePathLineEdit.connect("currentPathChanged(QString)", lambda path: self._choose())
         ui.clearCacheButton.connect("clicked(bool)", lambda checked: controller.clear_cache())
@@ -79,8 +84,31 @@ class AdvancedSection:
         self._controller.refresh()
 
     def _choose_backbone(self) -> None:
+        self._show_backbone()
         self._offer_prompting()
         self._choose()
+
+    def _choose_listed_backbone(self) -> None:
+        path = self._ui.backboneComboBox.currentData
+        if path is not None:
+            self._ui.backbonePathLineEdit.currentPath = path
+
+    def _offer_backbones(self) -> None:
+        """List those that are installed now, the shipped one first."""
+        combo_box = self._ui.backboneComboBox
+        was_blocked = combo_box.blockSignals(True)
+        combo_box.clear()
+        for text, path in _installed_backbones():
+            combo_box.addItem(text, path)
+        combo_box.blockSignals(was_blocked)
+        self._show_backbone()
+
+    def _show_backbone(self) -> None:
+        """Select the chosen file in the list, or nothing if it is none of the list's."""
+        combo_box = self._ui.backboneComboBox
+        was_blocked = combo_box.blockSignals(True)
+        combo_box.currentIndex = combo_box.findData(self._options.backbone)
+        combo_box.blockSignals(was_blocked)
 
     def _offer_prompting(self) -> None:
         """What can be trained of the chosen backbone, from its default on."""
@@ -99,16 +127,30 @@ class AdvancedSection:
         combo_box.blockSignals(was_blocked)
 
 
+def _installed_backbones() -> list[tuple[str, str]]:
+    """What a list shows of each installed backbone, and its file; empty stands for the shipped one, which is first."""
+    found = [(_("Comes with PromptSeg"), "")]
+    # Before the packages are installed, safetensors is not there; a damaged file can still be chosen, and the engine
+    # says what is wrong with it.
+    with suppress(ImportError, InputError):
+        from PromptSegLib.networks.catalog import DEFAULT_BACKBONE, list_backbones
+
+        for info in list_backbones():
+            text = f"{info.name} ({info.family})"
+            if info.name == DEFAULT_BACKBONE:
+                found[0] = (text, "")
+            else:
+                found.append((text, str(info.path)))
+    return found
+
+
 def _prompting_variants(backbone: str) -> tuple[str, ...]:
     """Of this backbone file; those of the shipped one also for a file that cannot be read: the engine says why not."""
     if backbone:
-        try:
-            # Not at the top of this file: before the packages are installed, safetensors is not there.
+        with suppress(ImportError, InputError):
             from PromptSegLib.networks.catalog import read_info
 
             return find_preset(read_info(Path(backbone)).preset).prompting_variants
-        except (ImportError, InputError):
-            pass
     return PUNetPreset.prompting_variants
 
 

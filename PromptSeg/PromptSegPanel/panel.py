@@ -76,7 +76,7 @@ class Panel:
                 "discard": (ui.discardButton,),
                 "undo": (ui.undoButton,),
                 "suggest": (ui.suggestButton,),
-                "advanced": (ui.deviceComboBox, ui.backbonePathLineEdit, ui.clearCacheButton),
+                "advanced": (ui.deviceComboBox, ui.backboneComboBox, ui.backbonePathLineEdit, ui.clearCacheButton),
             }
         )
         ui.installButton.connect("clicked(bool)", lambda checked: self._install())

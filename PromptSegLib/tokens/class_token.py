@@ -75,7 +75,7 @@ class ClassToken:
         name: of the class, as the user wrote it.
         color: red, green, blue, 0 to 255.
         backbone: what the numbers were trained on.
-        prompting: which blocks have prompts: start, end, encoder, decoder or full.
+        prompting: which blocks have prompts: a variant of the backbone's family, such as decoder or deep.
         plane: that was drawn on: axial, coronal or sagittal.
         spacing_mm: in the plane, at which the backbone sees the slices.
         window: of intensities.

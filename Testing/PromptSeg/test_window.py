@@ -75,6 +75,7 @@ def test_every_control_has_a_tool_tip(person: Any) -> None:
         "deleteTokenButton",
         "libraryPathLineEdit",
         "deviceComboBox",
+        "backboneComboBox",
         "backbonePathLineEdit",
         "promptingComboBox",
         "timeBudgetSlider",
@@ -153,6 +154,29 @@ def test_settings_of_the_computer_are_kept_beyond_the_scene(person: Any, qt_sett
     person.ui.deviceComboBox.currentIndex = person.ui.deviceComboBox.findData("cpu")
     assert slicer.app.userSettings().value("PromptSeg/Device") == "cpu"
     assert person.controller.engine.options.device == "cpu"
+
+
+def test_lists_the_backbones(person: Any, tmp_path: Path, qt_settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.numpy import save_file
+
+    from PromptSegLib.networks import catalog
+
+    qt_settings("PromptSeg/Backbone", "")
+    monkeypatch.setattr(catalog, "SHIPPED_FOLDERS", (tmp_path,))
+    for name, preset in ((catalog.DEFAULT_BACKBONE, "paper-2d"), ("mine", "swin-unetr-2d")):
+        metadata = {"format": "promptseg-backbone", "version": "1", "name": name, "preset": preset, "card": "{}"}
+        save_file({"weight": np.zeros(1, np.float16)}, tmp_path / f"{name}.safetensors", metadata)
+    person.ui.advancedCollapsibleButton.collapsed = False
+    combo_box, path = person.ui.backboneComboBox, person.ui.backbonePathLineEdit
+    shown = [combo_box.itemText(n) for n in range(combo_box.count)]
+    assert shown == ["punet-headneck-1 (PUNet)", "mine (Swin UNETR)"] and combo_box.currentIndex == 0
+    combo_box.currentIndex = 1
+    assert path.currentPath == person.controller.engine.options.backbone == str(tmp_path / "mine.safetensors")
+    assert person.controller.training.prompting == "deep"
+    path.currentPath = str(tmp_path / "elsewhere.safetensors")
+    assert combo_box.currentIndex == -1
+    combo_box.currentIndex = 0
+    assert path.currentPath == person.controller.engine.options.backbone == ""
 
 
 def test_offers_what_the_backbone_can_train(person: Any, tmp_path: Path, qt_settings: Any) -> None:
