@@ -355,7 +355,7 @@ def pretrain(
     mode: Annotated[
         str, typer.Option(help="regions, or as in arXiv 2211.09233: self (no labels), meta (labels alone), meta_self.")
     ] = "regions",
-    preset: Annotated[str, typer.Option(help="Sizes of the network; those for blocks need another mode.")] = "paper-2d",
+    preset: Annotated[str, typer.Option(help="Family and sizes of the network, see backbones presets.")] = "paper-2d",
     samples: Annotated[int, typer.Option(min=1, help="Places seen in a step, in modes other than regions.")] = 4,
     prompts: Annotated[
         str,

@@ -171,6 +171,15 @@ def test_backbones(run: Run, backbones: Path) -> None:
         assert said["trained"]["decoder"] == sum(array.size for array in tuned_token().numbers.values())
 
 
+def test_presets(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presets, "PRESETS", {TINY.name: TINY})
+    code, out, _ = run("backbones", "presets", "--json")
+    (said,) = json.loads(out)
+    assert code == 0 and (said["preset"], said["family"]) == ("tiny", "PUNet")
+    assert said["weights"] == count_parameters(default_backbone()) and list(said["trained"])[-1] == "full"
+    assert f"{said['trained']['full']:,}" in run("backbones", "presets")[1]
+
+
 @pytest.mark.parametrize("name", ["[/b] of [red]kidney", "[link=file:x]", "\\[b]", "100%", "Ωμ 肝臓"])
 def test_names_are_shown_as_they_are(run: Run, folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Square brackets are rich's markup, but not in a name."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,15 @@ def test_fingerprint_is_that_of_the_file(path: Path, tmp_path: Path) -> None:
 
 def test_file_is_in_half_precision(path: Path) -> None:
     assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16, torch.int64}
+
+
+def test_the_catalog_loads_no_torch() -> None:
+    """Slicer's window lists backbones before torch is installed."""
+    code = "import sys, PromptSegLib.networks.catalog; sys.exit('torch' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2], check=False).returncode
+        == 0
+    )
 
 
 def test_description_is_read_without_the_weights(path: Path) -> None:

@@ -14,14 +14,14 @@ from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.inference.components import keep_pieces
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.learning.tuning import TuningOptions
-from PromptSegLib.networks.punet import PUNet
+from PromptSegLib.networks.backbone import BackboneModule
 
 
 @dataclass(frozen=True)
 class Setup:
     """What a method may work with. options: of PromptSeg, with the seed for all; seconds: that the others may learn."""
 
-    backbone: PUNet
+    backbone: BackboneModule
     options: TuningOptions
     seconds: float = 0.0
 

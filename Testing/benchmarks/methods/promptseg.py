@@ -12,11 +12,11 @@ from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.segmenter import Segmenter
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.learning.tuning import tune
-from PromptSegLib.networks.punet import PUNet
+from PromptSegLib.networks.backbone import BackboneModule
 from PromptSegLib.tokens.class_token import ClassToken
 from Testing.benchmarks.methods.method import Method, Setup, as_drawn
 
-Tuned = tuple[PUNet, ClassToken]
+Tuned = tuple[BackboneModule, ClassToken]
 
 
 def tune_token(scans: Sequence[DrawnScan], setup: Setup) -> Tuned:
