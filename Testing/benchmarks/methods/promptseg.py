@@ -33,8 +33,8 @@ def _find(tuned: Tuned, image: Volume, annotation: Annotation | None) -> np.ndar
 
 
 def _find_alone(tuned: Tuned, image: Volume, annotation: Annotation | None) -> np.ndarray:
-    everything = Segmenter(tuned[0], [tuned[1]], all_pieces=True).segment(image).labels.array == 1
-    return as_drawn(everything, annotation)
+    (probability,) = Segmenter(tuned[0], [tuned[1]]).segment(image, probabilities=True).probabilities
+    return as_drawn(probability.array > 0.5, annotation)
 
 
 PROMPTSEG = Method("promptseg", "PromptSeg", tune_token, _find, across=True)
