@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import Geometry, Volume
 from PromptSegLib.imaging.window import Window
 from PromptSegLib.learning.drawing import DrawnScan
+from PromptSegLib.learning.pretraining.objectives import Objective
 from PromptSegLib.learning.tuning import TuningOptions, token_shapes, tune
 from PromptSegLib.networks.backbone import freeze
 from PromptSegLib.networks.catalog import DEFAULT_BACKBONE, SHIPPED_FOLDERS, SUFFIX
@@ -109,6 +111,11 @@ def drawn_labels(truth: np.ndarray, slices: Iterable[int] = (3, 6, 9), axis: int
     for index in slices:
         np.moveaxis(labels, axis, 0)[index][np.moveaxis(truth, axis, 0)[index]] = label
     return labels
+
+
+def loss_of(objective: Objective, network: PUNet, rng: np.random.Generator, patch: int = 64) -> Any:
+    """What a pre-training objective finds on samples that it draws itself."""
+    return objective(network, objective.draw(rng, patch), rng)
 
 
 def drawn_scan(slices: Iterable[int] = (3, 6, 9), seed: int = 0) -> DrawnScan:

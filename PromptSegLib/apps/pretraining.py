@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,10 +15,15 @@ from PromptSegLib.errors import InputError
 
 
 def pretrain(
-    data: Annotated[Path, typer.Option(help="Folder whose subfolders hold the scans.")],
+    data: Annotated[Path, typer.Option(help="Folder with scans: image files, or folders of DICOM slices.")],
     out: Annotated[Path, typer.Option(help="Backbone file to write, NAME.safetensors.")],
     classes: Annotated[str, typer.Option(help="Base classes, as 1:Brainstem,2:SpinalCord; empty without labels.")] = "",
-    image_name: Annotated[str, typer.Option(help="File name of each scan's image.")] = "ct.nii.gz",
+    labels: Annotated[
+        Path | None, typer.Option(help="Folder with label maps, called as their images are; by default beside them.")
+    ] = None,
+    image_name: Annotated[
+        str | None, typer.Option(help="File name of each scan's image; ct.nii.gz by default, or all if there is none.")
+    ] = None,
     labels_name: Annotated[str, typer.Option(help="File name of each scan's label map.")] = "oar.nii.gz",
     steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 2000,
     active: Annotated[int, typer.Option(min=1, help="Base classes active in a step.")] = 2,
@@ -25,7 +32,7 @@ def pretrain(
     mode: Annotated[
         str, typer.Option(help="regions, or as in arXiv 2211.09233: self (no labels), meta (labels alone), meta_self.")
     ] = "regions",
-    preset: Annotated[str, typer.Option(help="Sizes of the network; those for blocks need another mode.")] = "paper-2d",
+    preset: Annotated[str, typer.Option(help="Family and sizes of the network, see backbones presets.")] = "paper-2d",
     samples: Annotated[int, typer.Option(min=1, help="Places seen in a step, in modes other than regions.")] = 4,
     prompts: Annotated[
         str,
@@ -38,48 +45,93 @@ def pretrain(
         float, typer.Option(min=0, max=1, help="Share of steps on synthetic anatomy instead of unlabelled scans.")
     ] = 0.0,
     start: Annotated[str | None, typer.Option(help="Backbone to go on from, by name or file.")] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(min=1, help="Batches whose mean gradient makes a step, in all processes; one each by default."),
+    ] = None,
+    precision: Annotated[str, typer.Option(help="What the network computes in: 32, bf16 or 16.")] = "32",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Processes on this machine, one for each GPU.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Further processes that draw samples ahead of time.")] = 0,
+    log: Annotated[Path | None, typer.Option(help="Folder for TensorBoard: losses, rates, similarity maps.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared scans; beside the output by default.")] = None,
     card: Annotated[Path | None, typer.Option(help="JSON file with what the model card shall say of the data.")] = None,
 ) -> None:
-    """Pre-train a backbone; run the same command again to go on after an interruption."""
+    """Pre-train a backbone; run the same command again to go on after an interruption.
+
+    On several machines, torchrun starts it: torchrun --nnodes 2 … -m -- PromptSegLib.apps.cli pretrain …
+    """
+    if devices > 1 and "WORLD_SIZE" not in os.environ:
+        _start(devices)
+        return
+    from PromptSegLib.learning.pretraining.processes import joined, own_device
     from PromptSegLib.learning.pretraining.recipe import Recipe, Schedule
     from PromptSegLib.learning.pretraining.recipe import pretrain as pretrain_backbone
     from PromptSegLib.networks.catalog import SUFFIX
-    from PromptSegLib.networks.device import keep_freed_memory
+    from PromptSegLib.networks.device import find_device, keep_freed_memory
 
     keep_freed_memory()
     if out.suffix != SUFFIX:
         raise InputError(f"a backbone's file must end in {SUFFIX}: write {out.stem}{SUFFIX} instead of {out.name}")
-    recipe = Recipe(
-        data=data,
-        name=out.stem,
-        classes=_parse_classes(classes),
-        schedule=Schedule(steps, seed=seed),
-        image_name=image_name,
-        labels_name=labels_name or None,
-        active=active,
-        per_class=per_class,
-        pairs=pairs,
-        mode=mode,
-        preset=preset,
-        samples=samples,
-        prompted=prompts,
-        assignment_weight=assignment_weight,
-        synthetic=synthetic,
-        start=start,
-    )
     text = {} if card is None else _read_card(card)
-    with progress_bar("Preparing", False) as prepared, progress_bar("Pre-training", False) as show:
-        pretrain_backbone(
-            recipe,
-            out,
-            cache or out.with_suffix(".cache"),
-            text,
-            report=lambda p: show(p.step / p.steps, "  ".join(f"{key} {value:.3f}" for key, value in p.losses.items())),
-            prepared=lambda number, total: prepared(number / total, f"{number} of {total} scans"),
+    chosen = own_device(find_device(device))
+    with joined(chosen) as processes:
+        recipe = Recipe(
+            data=data,
+            name=out.stem,
+            classes=_parse_classes(classes),
+            schedule=Schedule(steps, seed=seed, accumulate=accumulate or processes.count, precision=precision),
+            image_name=image_name,
+            labels_name=labels_name,
+            labels=labels,
+            active=active,
+            per_class=per_class,
+            pairs=pairs,
+            mode=mode,
+            preset=preset,
+            samples=samples,
+            prompted=prompts,
+            assignment_weight=assignment_weight,
+            synthetic=synthetic,
+            start=start,
         )
-    output.print(f"{out} and its model card {out.with_suffix('.md').name}", markup=False)
+        quiet = not processes.leads
+        with progress_bar("Preparing", quiet) as prepared, progress_bar("Pre-training", quiet) as show:
+            pretrain_backbone(
+                recipe,
+                out,
+                cache or out.with_suffix(".cache"),
+                text,
+                report=lambda p: show(p.step / p.steps, _losses(p.losses)),
+                prepared=lambda number, total: prepared(number / total, f"{number} of {total} scans"),
+                device=chosen,
+                processes=processes,
+                workers=workers,
+                log=log,
+            )
+    if processes.leads:
+        output.print(f"{out} and its model card {out.with_suffix('.md').name}", markup=False)
+
+
+def _start(count: int) -> None:
+    """This very command again, in ``count`` processes that work together; its exit code if one of them fails."""
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    # What follows two dashes is not torchrun's to understand.
+    command = ["--standalone", f"--nproc-per-node={count}", "--module", "--", "PromptSegLib.apps.cli", *sys.argv[1:]]
+    try:
+        run.main(command)
+    except ChildFailedError as error:
+        raise typer.Exit(max(1, *(failure.exitcode for failure in error.failures.values()))) from None
+    except SignalException:
+        raise KeyboardInterrupt from None
+
+
+def _losses(losses: dict[str, float]) -> str:
+    return "  ".join(f"{key} {value:.3f}" for key, value in losses.items())
 
 
 def _parse_classes(text: str) -> dict[int, str]:

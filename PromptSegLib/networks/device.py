@@ -6,7 +6,8 @@ import ctypes
 import gc
 import platform
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import lru_cache
 
 import torch
@@ -32,6 +33,17 @@ def autocast(device: torch.device) -> AbstractContextManager[object]:
     """Half precision where it was measured to be faster on this machine, else nothing."""
     dtype = _fastest_dtype(device.type)
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Single precision inside of autocast, for a block or, as a decorator, for a function: a loss on cosines over a
+    small temperature needs all their digits."""
+    with ExitStack() as stack:
+        for kind in DEVICES[1:]:
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 @lru_cache(maxsize=4)

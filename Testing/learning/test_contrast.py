@@ -25,7 +25,7 @@ from PromptSegLib.networks import presets
 from PromptSegLib.networks.catalog import read_info
 from PromptSegLib.networks.punet import PUNet
 from PromptSegLib.networks.weights import load_backbone
-from Testing.support import TINY, TINY_SWIN, TINY_UNETR, scan
+from Testing.support import TINY, TINY_SWIN, TINY_UNETR, loss_of, scan
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = replace(TINY, name="paper-2d", patch=(48, 48))
@@ -99,7 +99,7 @@ def test_the_teacher_follows() -> None:
 def test_what_each_mode_trains(data: Path, cache: Path, mode: str, names: set[str], prompted: str) -> None:
     """The body always; prompts if they are seen; the head if something is segmented; the teacher never."""
     network, base, objective = objective_of(data, cache, mode, prompted)
-    losses = objective(network, np.random.default_rng(0), 0)
+    losses = loss_of(objective, network, np.random.default_rng(0))
     assert set(losses) == names and all(loss.item() > 0 for loss in losses.values())
     torch.autograd.backward(torch.stack(list(losses.values())).sum())
     assert all(p.grad is not None and p.grad.any() for n, p in network.named_parameters() if "stem" in n)
@@ -115,7 +115,7 @@ def test_mixed_prompts_spare_the_encoder_in_half_of_the_steps(data: Path, cache:
     spared = 0
     for seed in range(12):
         base.zero_grad()
-        torch.autograd.backward(objective(network, np.random.default_rng(seed), 0)["assignment"])
+        torch.autograd.backward(loss_of(objective, network, np.random.default_rng(seed))["assignment"])
         assert base.numbers["decoder/0/tokens"].grad is not None
         spared += base.numbers["encoder/0/tokens"].grad is None
     assert 2 <= spared <= 10
@@ -124,7 +124,7 @@ def test_mixed_prompts_spare_the_encoder_in_half_of_the_steps(data: Path, cache:
 def test_nothing_is_segmented_where_nothing_was_drawn(data: Path, cache: Path) -> None:
     network, _, objective = objective_of(data, cache)
     objective.sampler.shown = {2: []}
-    losses = objective(network, np.random.default_rng(0), 0)
+    losses = loss_of(objective, network, np.random.default_rng(0))
     assert losses["segmentation"].item() == 0 and losses["assignment"].item() > 0
 
 
@@ -133,7 +133,7 @@ def test_the_weight_scales_the_assignment(data: Path, cache: Path) -> None:
     for weight in (1e-2, 1.0):
         network, _, objective = objective_of(data, cache)
         objective.weight = weight
-        losses.append(objective(network, np.random.default_rng(0), 0))
+        losses.append(loss_of(objective, network, np.random.default_rng(0)))
     assert losses[1]["assignment"].item() == pytest.approx(100 * losses[0]["assignment"].item(), rel=1e-4)
     assert losses[1]["segmentation"].item() == pytest.approx(losses[0]["segmentation"].item(), rel=1e-4)
 

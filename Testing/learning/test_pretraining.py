@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from torch import Tensor
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.formats import write_image
 from PromptSegLib.learning.pretraining import trainer as trainer_module
+from PromptSegLib.learning.pretraining.log import similarity_picture
 from PromptSegLib.learning.pretraining.objectives import (
     REGION_TEMPERATURE,
     BaseClasses,
@@ -31,11 +34,12 @@ from PromptSegLib.learning.pretraining.recipe import Recipe, pretrain
 from PromptSegLib.learning.pretraining.samples import SliceSampler
 from PromptSegLib.learning.pretraining.scans import ScanCache, find_scans
 from PromptSegLib.learning.pretraining.trainer import Pretrainer, Progress, Schedule
+from PromptSegLib.learning.pretraining.views import Placement, ViewBatch, Views
 from PromptSegLib.networks import presets
 from PromptSegLib.networks.catalog import read_info
 from PromptSegLib.networks.punet import PUNet
-from PromptSegLib.networks.weights import load_backbone
-from Testing.support import TINY, scan
+from PromptSegLib.networks.weights import load_backbone, save_backbone
+from Testing.support import TINY, loss_of, scan
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = replace(TINY, name="paper-2d")
@@ -204,10 +208,90 @@ def test_goes_on_from_an_earlier_backbone(data: Path, cache: Path, tmp_path: Pat
     assert card["went on from"] == "small-1" and str(tmp_path) not in str(card)
 
 
+def test_the_earlier_backbone_may_be_named_otherwise(data: Path, cache: Path, tmp_path: Path) -> None:
+    """On resuming, it must be the same file, whatever its path; its weights are not needed again."""
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 2:
+            raise InterruptedError
+
+    first, other = tmp_path / "small-1.safetensors", tmp_path / "moved" / "renamed.safetensors"
+    pretrain(replace(recipe_of(data), schedule=Schedule(1)), first, cache, {})
+    other.parent.mkdir()
+    out = tmp_path / "small-2.safetensors"
+    recipe = replace(recipe_of(data), name="small-2", schedule=replace(SCHEDULE, steps=2), start=str(first))
+    with pytest.raises(InterruptedError):
+        pretrain(recipe, out, cache, {}, stop)
+    save_backbone(PUNet(SMALL, "small-1"), other, {})
+    with pytest.raises(InputError, match="another schedule"):
+        pretrain(replace(recipe, start=str(other)), out, cache, {})
+    shutil.copy(first, other)
+    steps: list[int] = []
+    pretrain(replace(recipe, start=str(other)), out, cache, {}, lambda progress: steps.append(progress.step))
+    assert steps == [2] and read_info(out).card["went on from"] == "small-1"
+
+
 def test_without_labels(data: Path, cache: Path, tmp_path: Path) -> None:
     out = tmp_path / "small-1.safetensors"
     pretrain(replace(recipe_of(data), classes={}, schedule=Schedule(1)), out, cache, {})
     assert read_info(out).card["objectives"] == ["regions"]
+
+
+def test_tensorboard_shows_the_run(data: Path, cache: Path, tmp_path: Path) -> None:
+    """Also after it was interrupted; the pictures change nothing of what is learned."""
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 3:
+            raise InterruptedError
+
+    recipe = replace(recipe_of(data), schedule=replace(SCHEDULE, steps=3))
+    out, log, progress = tmp_path / "small-1.safetensors", tmp_path / "log", list[Progress]()
+    with pytest.raises(InterruptedError):
+        pretrain(recipe, out, cache, {}, stop, log=log)
+    pretrain(recipe, out, cache, {}, progress.append, log=log)
+    plain = tmp_path / "plain.safetensors"
+    pretrain(recipe, plain, cache, {})
+    expected = load_file(plain)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in load_file(out).items())
+    found = accumulators.EventAccumulator(str(log))
+    found.Reload()
+    for name in ("segmentation", "regions"):
+        scalars = found.Scalars(f"loss/{name}")
+        assert [s.step for s in scalars] == [1, 2, 3]
+        assert scalars[-1].value == pytest.approx(progress[-1].losses[name])
+    assert found.Scalars("rate/body")[-1].value == pytest.approx(progress[-1].rates["body"], rel=1e-4)
+    # Of regions, 2 labelled and 2 of a pair; four times as many of 64 pixels as of 128.
+    assert progress[-1].samples == 2 * 4 + 2 * 4
+    assert found.Scalars("samples per second")[-1].value == pytest.approx(16 / progress[-1].seconds, rel=1e-4)
+    assert [image.step for image in found.Images("alike")] == [1, 2, 3]
+    assert (found.Images("alike")[0].width, found.Images("alike")[0].height) == (4 * 64, 4 * 64)
+
+
+def test_similarity_pictures_show_what_is_alike() -> None:
+    """A network that passes on what it sees finds the bright half that its point is in, and not the dark one."""
+
+    class Passing(torch.nn.Module):
+        device = torch.device("cpu")
+
+        def encode(self, image: Tensor) -> Tensor:
+            return image
+
+        def decode(self, image: Tensor) -> Tensor:
+            return torch.cat([image, 1 - image], dim=1)
+
+    image = torch.zeros(1, 1, 20, 20)
+    image[..., 10:] = 1
+    placement = Placement((20, 20), torch.eye(3)[None], torch.zeros(1, 3))
+    views = (Views(image, placement), Views(image.flip(3), placement))
+    batch = ViewBatch(views[:1], (), views[1], torch.zeros(1), torch.zeros(1))
+    red, green, blue = similarity_picture(cast(PUNet, Passing()), batch)
+    assert red.shape == (20, 80)
+    assert (red[10, 10], green[10, 10], blue[10, 10]) == (1, 1, 0), "the point is marked"
+    alike = (red - green > 0.5)[0]
+    assert alike.reshape(4, 20).tolist() == [
+        [side] * 10 + [other] * 10 for side, other in ((False, False), (False, True), (False, False), (True, False))
+    ]
 
 
 def test_refusals(data: Path, cache: Path, tmp_path: Path) -> None:
@@ -219,6 +303,7 @@ def test_refusals(data: Path, cache: Path, tmp_path: Path) -> None:
         (replace(recipe, data=tmp_path / "missing"), out, "data folder .* does not exist"),
         (replace(recipe, image_name="mr.nii.gz"), out, "no file named mr.nii.gz"),
         (replace(recipe, classes={1: "organ", 7: "liver"}), out, "has the base class liver"),
+        (replace(recipe, schedule=Schedule(1, precision="8")), out, "no precision '8'"),
         (replace(recipe, start="no-such-backbone"), out, "there is no backbone 'no-such-backbone'"),
     ):
         with pytest.raises(InputError, match=match):
@@ -281,7 +366,7 @@ def test_base_classes_train(data: Path, cache: Path) -> None:
     sampler.holding = {1: sampler.holding[1]}
     objective = SegmentationObjective(sampler, base, 1, 2)
     for _ in range(4):
-        torch.autograd.backward(objective(network, monotone, 64))
+        torch.autograd.backward(loss_of(objective, network, monotone))
     for name, numbers in base.numbers.items():
         assert numbers.grad is not None
         assert (numbers.grad[0] == 0).all(), name

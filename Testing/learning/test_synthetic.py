@@ -18,7 +18,7 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.formats import write_image
 from PromptSegLib.learning.pretraining import synthetic_anatomy
 from PromptSegLib.learning.pretraining import trainer as trainer_module
-from PromptSegLib.learning.pretraining.objectives import REGION_TEMPERATURE
+from PromptSegLib.learning.pretraining.objectives import REGION_TEMPERATURE, Drawn
 from PromptSegLib.learning.pretraining.recipe import Recipe, pretrain
 from PromptSegLib.learning.pretraining.scans import ScanCache, find_scans
 from PromptSegLib.learning.pretraining.synthetic import (
@@ -37,7 +37,7 @@ from PromptSegLib.networks import presets
 from PromptSegLib.networks.catalog import read_info
 from PromptSegLib.networks.presets import PUNetPreset
 from PromptSegLib.networks.punet import PUNet
-from Testing.support import TINY, scan
+from Testing.support import TINY, loss_of, scan
 
 SMALL = replace(TINY, name="paper-2d")
 BLOCKS = PUNetPreset("tiny-3d", (32, 32, 4), (4, 4, 2), channels=TINY.channels, heads=2, prompt_tokens=4)
@@ -252,7 +252,7 @@ def test_positives_are_pulled_together() -> None:
     before, losses = contrast(network, sampler), []
     for step in range(30):
         optimizer.zero_grad()
-        loss = objective(network, np.random.default_rng(step), 64)
+        loss = loss_of(objective, network, np.random.default_rng(step))
         torch.autograd.backward(loss)
         optimizer.step()
         losses.append(float(loss.detach()))
@@ -263,7 +263,8 @@ def test_positives_are_pulled_together() -> None:
 def test_blocks_of_slices() -> None:
     torch.manual_seed(0)
     network = PUNet(BLOCKS, "small-1").train()
-    loss = SyntheticObjective(SyntheticSampler(), 1, keep_statistics=True)(network, np.random.default_rng(0), 64)
+    objective = SyntheticObjective(SyntheticSampler(), 1, keep_statistics=True, block=BLOCKS.patch)
+    loss = loss_of(objective, network, np.random.default_rng(0))
     torch.autograd.backward(loss)
     assert math.isfinite(float(loss.detach())) and float(loss.detach()) > 0
     assert all(p.grad is not None for p in network.stem.parameters())
@@ -273,7 +274,7 @@ def test_statistics_stay_those_of_real_scans() -> None:
     for kept in (True, False):
         network = network_of()
         before = {name: buffer.clone() for name, buffer in network.named_buffers() if "running" in name}
-        SyntheticObjective(SyntheticSampler(), 1, kept)(network, np.random.default_rng(0), 64)
+        loss_of(SyntheticObjective(SyntheticSampler(), 1, kept), network, np.random.default_rng(0))
         changed = [
             name for name, buffer in network.named_buffers() if name in before and not buffer.equal(before[name])
         ]
@@ -287,7 +288,11 @@ def test_the_ratio_holds(share: float) -> None:
         def __init__(self, name: str):
             self.name, self.calls = name, 0
 
-        def __call__(self, network: PUNet, rng: np.random.Generator, patch: int) -> Tensor:
+        def draw(self, rng: np.random.Generator, patch: int) -> Drawn[str]:
+            return Drawn(self.name, 1)
+
+        def __call__(self, network: PUNet, drawn: Drawn[str], rng: np.random.Generator) -> Tensor:
+            assert drawn.batch == self.name
             self.calls += 1
             return torch.zeros(())
 
@@ -295,7 +300,7 @@ def test_the_ratio_holds(share: float) -> None:
     mixture, network = Mixture(real, synthetic, share), network_of()
     for step in range(2000):
         calls = synthetic.calls
-        losses = mixture(network, np.random.default_rng((0, step)), 64)
+        losses = loss_of(mixture, network, np.random.default_rng((0, step)))
         assert list(losses) == ["synthetic" if synthetic.calls > calls else "regions"]
     assert real.calls + synthetic.calls == 2000
     assert synthetic.calls / 2000 == pytest.approx(share, abs=0 if share in (0, 1) else 0.03)

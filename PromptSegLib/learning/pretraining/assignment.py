@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from PromptSegLib.networks.device import full_precision
+
 _EXACT = "donot_use_mm_for_euclid_dist"
 _MODES = {2: "bilinear", 3: "trilinear"}
 
@@ -107,6 +109,7 @@ def matches(positions: Tensor, candidates: Tensor, reach: float) -> tuple[Tensor
     return index, torch.stack([nearest.values for nearest in found]) <= reach
 
 
+@full_precision()
 def assignment_loss(
     students: Sequence[Placed], teacher: Placed, rng: np.random.Generator, options: AssignmentOptions
 ) -> Tensor:
@@ -119,7 +122,7 @@ def assignment_loss(
         seeds = teacher.reduced(options.seed_reduction).rows()
         prototypes = soft_k_means(embeddings, positions, *seeds, options)
         wanted = assignments(embeddings, prototypes, options.teacher_temperature)
-    total = students[0].embedding.new_zeros(())
+    total = torch.zeros((), device=teacher.embedding.device)
     for student in students:
         own, places = student.jittered(options.reduction, rng).reduced(options.reduction).rows()
         index, near = matches(places, positions, options.reach)

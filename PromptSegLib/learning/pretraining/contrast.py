@@ -14,12 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from PromptSegLib.learning.losses import known_dice_focal
 from PromptSegLib.learning.pretraining.assignment import AssignmentOptions, Placed, assignment_loss
-from PromptSegLib.learning.pretraining.objectives import BaseClasses
+from PromptSegLib.learning.pretraining.objectives import BaseClasses, Drawn, segmentation_loss
 from PromptSegLib.learning.pretraining.views import ViewBatch, Views, ViewSampler
 from PromptSegLib.networks.backbone import BackboneModule, Prompts
-from PromptSegLib.networks.head import class_logits
 
 PROMPTED = ("full", "mixed", "none")
 """Where the base classes' prompts go: into all blocks, in half of the steps into the decoder alone, or nowhere."""
@@ -69,9 +67,15 @@ class ViewObjective:
         self.name, self.sampler, self.base, self.teacher, self.samples = name, sampler, base, teacher, samples
         self.prompted, self.weight, self.options = prompted, weight, options or AssignmentOptions()
 
-    def __call__(self, network: BackboneModule, rng: np.random.Generator, patch: int) -> Mapping[str, Tensor]:
+    def draw(self, rng: np.random.Generator, patch: int) -> Drawn[ViewBatch]:
         batch = self.sampler.draw(rng, self.samples)
-        everywhere = self.prompted == "full" or (self.prompted == "mixed" and rng.random() < 0.5)
+        everywhere = self.prompted == "full" or (self.prompted == "mixed" and bool(rng.random() < 0.5))
+        return Drawn(batch, self.samples * (len(batch.students) + 1), everywhere)
+
+    def __call__(
+        self, network: BackboneModule, drawn: Drawn[ViewBatch], rng: np.random.Generator
+    ) -> Mapping[str, Tensor]:
+        batch, everywhere = drawn.batch, drawn.everywhere
         embeddings = [self._embed(network, self.base, views, batch, everywhere) for views in batch.students]
         losses: dict[str, Tensor] = {}
         if self.sampler.labels:
@@ -97,11 +101,10 @@ class ViewObjective:
 
     def _segmentation(self, embeddings: list[Tensor], batch: ViewBatch) -> Tensor:
         prompts = self.base.prompts(batch.classes)
-        total = embeddings[0].new_zeros(())
-        for embedding, views, target in zip(embeddings, batch.students, batch.targets, strict=True):
-            logits = class_logits(embedding, prompts, views.placement.size)
+        total = torch.zeros((), device=embeddings[0].device)
+        for embedding, target in zip(embeddings, batch.targets, strict=True):
             known = batch.labelled.reshape(-1, *(1,) * (target.dim() - 1)).expand_as(target)
-            total = total + known_dice_focal(logits, target.to(logits.device), known.to(logits))
+            total = total + segmentation_loss(embedding, prompts, target, known)
         return total
 
 

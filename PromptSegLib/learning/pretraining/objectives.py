@@ -1,9 +1,11 @@
-"""What pre-training asks of the backbone. An objective draws its own samples and returns a loss; more can be added."""
+"""What pre-training asks of the backbone. An objective draws its own samples and makes a loss of them; more can be
+added."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -11,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from PromptSegLib.learning.losses import known_dice_focal
-from PromptSegLib.learning.pretraining.samples import SliceSampler
-from PromptSegLib.networks.backbone import BackboneModule
+from PromptSegLib.learning.pretraining.samples import LabelledBatch, PairedBatch, SliceSampler
+from PromptSegLib.networks.backbone import BackboneModule, Prompts
+from PromptSegLib.networks.device import full_precision
 from PromptSegLib.networks.head import INITIAL_SCALE, class_logits, head_shapes
 
 REGION_TEMPERATURE = 0.1
@@ -25,11 +28,30 @@ def images_for(count: int, patch: int) -> int:
     return max(1, round(count * (128 / patch) ** 2))
 
 
+Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True)
+class Drawn(Generic[Batch]):
+    """What the network is to see, on the CPU. samples: how many these are; everywhere: whether prompts go into the
+    encoder, too."""
+
+    batch: Batch
+    samples: int
+    everywhere: bool = True
+
+
 class Objective(Protocol):
     name: str
 
-    def __call__(self, network: BackboneModule, rng: np.random.Generator, patch: int) -> Tensor | Mapping[str, Tensor]:
-        """The loss, or the losses by name, to be added up."""
+    def draw(self, rng: np.random.Generator, patch: int) -> Drawn[Any]:
+        """The samples of one call. They may be drawn in another process, ahead of time."""
+        ...
+
+    def __call__(
+        self, network: BackboneModule, drawn: Drawn[Any], rng: np.random.Generator
+    ) -> Tensor | Mapping[str, Tensor]:
+        """The loss, or the losses by name, to be added up. rng: as it was left by ``draw``."""
         ...
 
 
@@ -66,14 +88,17 @@ class SegmentationObjective:
     def __init__(self, sampler: SliceSampler, base: BaseClasses, classes: int, per_class: int):
         self.sampler, self.base, self.classes, self.per_class = sampler, base, classes, per_class
 
-    def __call__(self, network: BackboneModule, rng: np.random.Generator, patch: int) -> Tensor:
+    def draw(self, rng: np.random.Generator, patch: int) -> Drawn[LabelledBatch]:
         sample = self.sampler.labelled(rng, self.classes, images_for(self.per_class, patch), patch)
-        prompts: Mapping[str, Tensor] = self.base.prompts(sample.classes)
-        if rng.random() < 0.5:
+        return Drawn(sample, len(sample.image), everywhere=bool(rng.random() >= 0.5))
+
+    def __call__(self, network: BackboneModule, drawn: Drawn[LabelledBatch], rng: np.random.Generator) -> Tensor:
+        sample = drawn.batch
+        prompts: Prompts = self.base.prompts(sample.classes)
+        if not drawn.everywhere:
             prompts = {name: value for name, value in prompts.items() if not name.startswith("encoder")}
-        features = network.encode(sample.image, prompts, paired=True)
-        logits = class_logits(network.decode(features, prompts), prompts, features.size)
-        return known_dice_focal(logits, sample.target, torch.ones_like(sample.target))
+        embedding = network.decode(network.encode(sample.image.to(network.device), prompts, paired=True), prompts)
+        return segmentation_loss(embedding, prompts, sample.target)
 
 
 class RegionObjective:
@@ -89,16 +114,18 @@ class RegionObjective:
     def __init__(self, sampler: SliceSampler, pairs: int, weight: float = 0.3):
         self.sampler, self.pairs, self.weight = sampler, pairs, weight
 
-    def __call__(self, network: BackboneModule, rng: np.random.Generator, patch: int) -> Tensor:
+    def draw(self, rng: np.random.Generator, patch: int) -> Drawn[PairedBatch]:
         pairs = images_for(self.pairs, patch)
-        sample = self.sampler.paired(rng, pairs, patch)
-        features = network.encode(torch.cat(sample.images))
-        embedding = network.decode(features)
+        return Drawn(self.sampler.paired(rng, pairs, patch), 2 * pairs)
+
+    def __call__(self, network: BackboneModule, drawn: Drawn[PairedBatch], rng: np.random.Generator) -> Tensor:
+        images = torch.cat(drawn.batch.images)
+        embedding = network.decode(network.encode(images.to(network.device)))
         first, second = embedding.chunk(2)
-        stride = patch // embedding.shape[-1]
-        regions = [r[:, stride // 2 :: stride, stride // 2 :: stride] for r in sample.regions]
+        stride = images.shape[-1] // embedding.shape[-1]
+        regions = [r[:, stride // 2 :: stride, stride // 2 :: stride].to(network.device) for r in drawn.batch.regions]
         losses = []
-        for pair in range(pairs):
+        for pair in range(len(first)):
             sides = [(first[pair], regions[0][pair]), (second[pair], regions[1][pair])]
             for source, target in (sides, sides[::-1]):
                 loss = region_loss(*source, *target, rng)
@@ -109,6 +136,16 @@ class RegionObjective:
         return self.weight * torch.stack(losses).mean()
 
 
+@full_precision()
+def segmentation_loss(embedding: Tensor, prompts: Prompts, target: Tensor, known: Tensor | None = None) -> Tensor:
+    """Dice and focal loss of classes' logits; embedding: (N * R, C, *spatial), target in [0, 1] and known, all by
+    default, in {0, 1}: (N * R, *size)."""
+    logits = class_logits(embedding, prompts, tuple(target.shape[1:]))
+    target = target.to(logits)
+    return known_dice_focal(logits, target, torch.ones_like(target) if known is None else known.to(logits))
+
+
+@full_precision()
 def region_loss(
     source: Tensor, source_regions: Tensor, target: Tensor, target_regions: Tensor, rng: np.random.Generator
 ) -> Tensor | None:
@@ -117,9 +154,9 @@ def region_loss(
     Embeddings (C, h, w), regions (h, w) with 0 unknown. None when the source shows fewer than two regions, or the
     target next to nothing of them.
     """
-    source, target = (F.normalize(e.flatten(1), dim=0) for e in (source, target))
+    source, target = (F.normalize(e.float().flatten(1), dim=0) for e in (source, target))
     numbers, inverse, counts = torch.unique(source_regions.flatten(), return_inverse=True, return_counts=True)
-    sums = torch.zeros(len(source), len(numbers)).index_add(1, inverse, source)
+    sums = source.new_zeros(len(source), len(numbers)).index_add(1, inverse, source)
     kept = (counts >= _MIN_REGION_PIXELS) & (numbers > 0)
     if int(kept.sum()) < 2:
         return None
@@ -130,6 +167,6 @@ def region_loss(
     if len(pixels) < _MIN_REGION_PIXELS:
         return None
     if len(pixels) > _PIXELS_PER_VIEW:
-        pixels = pixels[torch.from_numpy(rng.choice(len(pixels), _PIXELS_PER_VIEW, replace=False))]
+        pixels = pixels[torch.from_numpy(rng.choice(len(pixels), _PIXELS_PER_VIEW, replace=False)).to(pixels.device)]
     scores = target[:, pixels].T @ prototypes / REGION_TEMPERATURE
     return F.cross_entropy(scores, position[pixels])

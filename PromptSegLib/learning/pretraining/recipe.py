@@ -14,20 +14,22 @@ import torch
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.files import require_folder, write_bytes
 from PromptSegLib.learning.pretraining.contrast import ASSIGNMENT_WEIGHT, PROMPTED, Teacher, ViewObjective
+from PromptSegLib.learning.pretraining.log import Log
 from PromptSegLib.learning.pretraining.objectives import (
     BaseClasses,
     Objective,
     RegionObjective,
     SegmentationObjective,
 )
+from PromptSegLib.learning.pretraining.processes import Processes
 from PromptSegLib.learning.pretraining.samples import SPACING_RANGE_MM, ScanSampler, SliceSampler
 from PromptSegLib.learning.pretraining.scans import ScanCache, find_scans
 from PromptSegLib.learning.pretraining.synthetic import Mixture, SyntheticObjective, SyntheticSampler
 from PromptSegLib.learning.pretraining.synthetic_shapes import Outlines
-from PromptSegLib.learning.pretraining.trainer import Pretrainer, Progress, Schedule
+from PromptSegLib.learning.pretraining.trainer import PRECISIONS, Pretrainer, Progress, Schedule
 from PromptSegLib.learning.pretraining.views import ViewSampler, ViewSizes
 from PromptSegLib.networks.backbone import BackboneModule
-from PromptSegLib.networks.catalog import find_backbone
+from PromptSegLib.networks.catalog import BackboneInfo, find_backbone, read_info
 from PromptSegLib.networks.families import build_backbone
 from PromptSegLib.networks.presets import PRESETS, find_preset
 from PromptSegLib.networks.weights import load_backbone, save_backbone
@@ -41,7 +43,8 @@ prototype assignment alone, segmentation of base classes alone, or both at once.
 class Recipe:
     """What to pre-train on and how.
 
-    classes: label number to name of each base class; empty without labels. mode: one of MODES.
+    data, image_name, labels_name, labels: as in `find_scans`. classes: label number to name of each base class; empty
+    without labels. mode: one of MODES.
 
     Of ``regions``: active: base classes a step, per_class: labelled samples of each; pairs: pairs of unlabelled views a
     step, 0 for the segmentation loss alone. Counts hold for patches of 128 pixels; of larger ones there are fewer.
@@ -58,8 +61,9 @@ class Recipe:
     classes: Mapping[int, str]
     schedule: Schedule
     preset: str = "paper-2d"
-    image_name: str = "ct.nii.gz"
-    labels_name: str | None = "oar.nii.gz"
+    image_name: str | None = None
+    labels_name: str = "oar.nii.gz"
+    labels: Path | None = None
     active: int = 3
     per_class: int = 2
     pairs: int = 3
@@ -78,31 +82,44 @@ def pretrain(
     card: Mapping[str, object],
     report: Callable[[Progress], None] = lambda progress: None,
     prepared: Callable[[int, int], None] = lambda number, total: None,
+    *,
+    device: torch.device | str = "cpu",
+    processes: Processes | None = None,
+    workers: int = 0,
+    log: Path | None = None,
 ) -> None:
     """Train and write ``out`` and beside it the model card, ``out`` with the suffix ``.md``.
 
     cache: folder for prepared scans; the checkpoint stands beside ``out`` until the file is written. card: what the
-    data cannot tell, such as its source, licenses and citation. prepared: called as scans are prepared.
+    data cannot tell, such as its source, licenses and citation. prepared: called as scans are prepared. processes:
+    those that share the work; the leading one writes and reports. workers: of each, to draw samples ahead of time.
+    log: folder for TensorBoard.
     """
     _check(recipe)
     require_folder(out)
-    pairs = find_scans(recipe.data, recipe.image_name, recipe.labels_name if recipe.classes else None)
-    scans, labels = ScanCache(pairs, cache), list(recipe.classes)
+    checkpoint, processes = out.with_suffix(".checkpoint"), processes or Processes()
+    pairs = find_scans(recipe.data, recipe.image_name, recipe.labels_name, recipe.labels)
+    scans = ScanCache([(image, found if recipe.classes else None) for image, found in pairs], cache)
+    labels = list(recipe.classes)
     torch.manual_seed(recipe.schedule.seed)
     network = build_backbone(find_preset(recipe.preset), recipe.name)
-    earlier = _begin_with_earlier(network, recipe)
+    earlier = None if recipe.start is None else _earlier(recipe.start, recipe.preset)
+    if earlier is not None and not checkpoint.is_file():
+        network.load_state_dict(load_backbone(earlier.path).state_dict())
     base = BaseClasses(network, list(recipe.classes.values()) or _stand_in(recipe))
+    network, base = network.to(device), base.to(device)
+    _prepare(scans, processes, prepared)
     teacher, objectives = None, list[Objective]()
+    views = ViewSampler(scans, labels, ViewSizes.of(network.preset), unlabelled=recipe.mode != "meta")
+    _index(views, recipe)
     if recipe.mode == "regions":
         slices = SliceSampler(scans, labels)
-        _index(slices, recipe, prepared)
+        _index(slices, recipe)
         if recipe.classes:
             objectives.append(SegmentationObjective(slices, base, recipe.active, recipe.per_class))
         if recipe.pairs:
-            objectives.append(_mixed(RegionObjective(slices, recipe.pairs), recipe, scans))
+            objectives.append(_mixed(RegionObjective(slices, recipe.pairs), recipe, scans, network))
     else:
-        views = ViewSampler(scans, labels, ViewSizes.of(network.preset), unlabelled=recipe.mode != "meta")
-        _index(views, recipe, prepared)
         teacher = Teacher(network, base) if recipe.mode != "meta" else None
         objective = ViewObjective(
             recipe.mode,
@@ -113,10 +130,19 @@ def pretrain(
             prompted=recipe.prompted,
             weight=recipe.assignment_weight,
         )
-        objectives.append(_mixed(objective, recipe, scans))
-    trainer = Pretrainer(network, base, objectives, recipe.schedule, teacher, _settings(recipe))
-    checkpoint = out.with_suffix(".checkpoint")
-    trainer.run(checkpoint, report)
+        objectives.append(_mixed(objective, recipe, scans, network))
+    settings = _settings(recipe, earlier)
+    trainer = Pretrainer(network, base, objectives, recipe.schedule, teacher, settings, processes, workers)
+    journal = Log(log, views) if log is not None and processes.leads else None
+
+    def tell(progress: Progress) -> None:
+        report(progress)
+        if journal is not None:
+            journal.write(progress, network)
+
+    trainer.run(checkpoint, tell)
+    if not processes.leads:
+        return
 
     description = {
         **card,
@@ -126,7 +152,7 @@ def pretrain(
         "objectives": [objective.name for objective in objectives],
         **({} if recipe.mode == "regions" else _view_settings(recipe)),
         **({"synthetic share": recipe.synthetic} if recipe.synthetic else {}),
-        **({} if earlier is None else {"went on from": earlier}),
+        **({} if earlier is None else {"went on from": earlier.name}),
         "samples per step": _samples(recipe),
         "schedule": asdict(recipe.schedule),
         "spacing range mm": SPACING_RANGE_MM,
@@ -142,6 +168,8 @@ def _check(recipe: Recipe) -> None:
         raise InputError(f"there is no mode '{recipe.mode}' of pre-training: choose one of {', '.join(MODES)}")
     if recipe.prompted not in PROMPTED:
         raise InputError(f"prompts cannot go '{recipe.prompted}': choose one of {', '.join(PROMPTED)}")
+    if recipe.schedule.precision not in PRECISIONS:
+        raise InputError(f"there is no precision '{recipe.schedule.precision}': choose one of {', '.join(PRECISIONS)}")
     if recipe.mode == "regions" and find_preset(recipe.preset).dimensions != 2:
         fitting = ", ".join(name for name, preset in PRESETS.items() if preset.dimensions == 2)
         raise InputError(
@@ -158,27 +186,25 @@ def _check(recipe: Recipe) -> None:
         raise InputError("synthetic anatomy is seen in pairs: let --pairs be at least 1, or leave out --synthetic")
 
 
-def _begin_with_earlier(network: BackboneModule, recipe: Recipe) -> str | None:
-    """Take over the weights that the recipe starts from; their name, or None if it starts from none."""
-    if recipe.start is None:
-        return None
-    earlier = load_backbone(find_backbone(recipe.start))
-    if earlier.preset != network.preset:
+def _earlier(name: str, preset: str) -> BackboneInfo:
+    """The backbone to go on from, which must have the preset."""
+    earlier = read_info(find_backbone(name))
+    if earlier.preset != preset:
         raise InputError(
-            f"the backbone {earlier.name} has the preset {earlier.preset_name}, not {recipe.preset}: "
-            f"choose --preset {earlier.preset_name}"
+            f"the backbone {earlier.name} has the preset {earlier.preset}, not {preset}: "
+            f"choose --preset {earlier.preset}"
         )
-    network.load_state_dict(earlier.state_dict())
-    return earlier.name
+    return earlier
 
 
-def _mixed(real: Objective, recipe: Recipe, scans: ScanCache) -> Objective:
+def _mixed(real: Objective, recipe: Recipe, scans: ScanCache, network: BackboneModule) -> Objective:
     """The objective in turn with synthetic anatomy, which borrows outlines of base classes and of no other label."""
     if not recipe.synthetic:
         return real
     real_scans_seen = recipe.synthetic < 1 or (recipe.mode == "regions" and bool(recipe.classes))
     sampler = SyntheticSampler(Outlines(scans, list(recipe.classes)))
-    synthetic = SyntheticObjective(sampler, recipe.pairs, keep_statistics=real_scans_seen)
+    block = network.preset.patch if network.preset.dimensions == 3 else None
+    synthetic = SyntheticObjective(sampler, recipe.pairs, keep_statistics=real_scans_seen, block=block)
     return Mixture(real, synthetic, recipe.synthetic)
 
 
@@ -187,20 +213,28 @@ def _stand_in(recipe: Recipe) -> list[str]:
     return ["anything"] if recipe.mode == "self" and recipe.prompted != "none" else []
 
 
-def _index(sampler: ScanSampler, recipe: Recipe, prepared: Callable[[int, int], None]) -> None:
-    total = len(sampler.scans)
-    for number in range(total):
+def _prepare(scans: ScanCache, processes: Processes, prepared: Callable[[int, int], None]) -> None:
+    """All scans, each by one of the processes."""
+    for number in processes.share(len(scans)):
+        scans[number]
+        prepared(number + 1, len(scans))
+    processes.wait()
+
+
+def _index(sampler: ScanSampler, recipe: Recipe) -> None:
+    for number in range(len(sampler.scans)):
         sampler.index(number)
-        prepared(number + 1, total)
     missing = [name for position, name in enumerate(recipe.classes.values()) if position not in sampler.holding]
     if missing:
         raise InputError(f"no scan below {recipe.data} has the base class {', '.join(missing)}: check --classes")
 
 
 def _samples(recipe: Recipe) -> dict[str, int]:
+    batches = recipe.schedule.accumulate
     if recipe.mode != "regions":
-        return {"views": recipe.samples}
-    return {"labelled": recipe.active * recipe.per_class if recipe.classes else 0, "pairs": recipe.pairs}
+        return {"views": batches * recipe.samples}
+    labelled = recipe.active * recipe.per_class if recipe.classes else 0
+    return {"labelled": batches * labelled, "pairs": batches * recipe.pairs}
 
 
 def _view_settings(recipe: Recipe) -> dict[str, object]:
@@ -208,10 +242,11 @@ def _view_settings(recipe: Recipe) -> dict[str, object]:
     return {"prompts": recipe.prompted, **weight}
 
 
-def _settings(recipe: Recipe) -> dict[str, object]:
+def _settings(recipe: Recipe, earlier: BackboneInfo | None) -> dict[str, object]:
     """What a checkpoint of this recipe depends on, beside its schedule."""
-    where = ("data", "name", "schedule", "image_name", "labels_name")
-    return {key: value for key, value in asdict(recipe).items() if key not in where}
+    where = ("data", "name", "schedule", "image_name", "labels_name", "labels")
+    start = None if earlier is None else hashlib.sha256(earlier.path.read_bytes()).hexdigest()
+    return {key: value for key, value in asdict(recipe).items() if key not in where} | {"start": start}
 
 
 def _last_mean(history: list[dict[str, float]], count: int = 100) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from PromptSegLib.errors import InputError
-from PromptSegLib.imaging.formats import check_same_grid, read_image, read_label_map
+from PromptSegLib.imaging.dicom import list_series
+from PromptSegLib.imaging.formats import SUFFIXES, check_same_grid, read_image, read_label_map
 from PromptSegLib.imaging.volume import Geometry, Volume
 from PromptSegLib.imaging.window import window_for
+
+IMAGE_NAME = "ct.nii.gz"
+"""How the images are called in a folder whose subfolders hold a scan each."""
 
 REGION_SIZES_MM = (22.0, 40.0)
 """Edge of the supervoxels that stand in for anatomy where nothing is labelled: about a gland, about an organ."""
@@ -39,18 +44,61 @@ class Scan:
     body: np.ndarray
 
 
-def find_scans(data: Path, image_name: str, labels_name: str | None) -> list[tuple[Path, Path | None]]:
-    """Image and label-map paths of every scan below ``data``; a scan without a label map still serves."""
-    if not data.is_dir():
-        raise InputError(f"the data folder {data} does not exist: check --data")
-    images = sorted(data.rglob(image_name))
+def find_scans(
+    data: Path, image_name: str | None, labels_name: str, labels: Path | None = None
+) -> list[tuple[Path, Path | None]]:
+    """Image and label-map paths of every scan below ``data``; a scan without a label map still serves.
+
+    image_name: of the images; None takes those of the name IMAGE_NAME, or if there are none, every image file and every
+    folder of DICOM slices. labels_name: of the label maps. labels: where they are if not beside their images: below it,
+    a label map has the path that its image has below ``data``, with any ending, or the image's folder and
+    ``labels_name``.
+    """
+    for folder, option in ((data, "--data"), (labels, "--labels")):
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"the {option.removeprefix('--')} folder {folder} does not exist: check {option}")
+    images = sorted(data.rglob(image_name or IMAGE_NAME))
+    if not images and image_name is None:
+        images = _all_images(data, labels_name, labels)
     if not images:
-        raise InputError(f"no file named {image_name} below {data}: name the scans' files with --image-name")
-    pairs = []
-    for image in images:
-        labels = image.parent / labels_name if labels_name else None
-        pairs.append((image, labels if labels is not None and labels.is_file() else None))
+        what = "image file and no folder of DICOM slices" if image_name is None else f"file named {image_name}"
+        raise InputError(f"no {what} below {data}: name the scans' files with --image-name")
+    if labels is None:
+        beside = [image.parent / labels_name for image in images]
+        return [(i, found if found.is_file() else None) for i, found in zip(images, beside, strict=True)]
+    pairs = [(image, _label_map(image.relative_to(data), labels_name, labels)) for image in images]
+    if not any(found for _, found in pairs):
+        raise InputError(f"no label map below {labels} is called as an image below {data} is: check --labels")
     return pairs
+
+
+def _all_images(data: Path, labels_name: str, labels: Path | None) -> list[Path]:
+    images: list[Path] = []
+    others: dict[Path, list[Path]] = {}
+    for path in sorted(data.rglob("*")):
+        if not path.is_file() or path.name == labels_name or (labels is not None and path.is_relative_to(labels)):
+            continue
+        if path.name.lower().endswith(SUFFIXES):
+            images.append(path)
+        else:
+            others.setdefault(path.parent, []).append(path)
+    return sorted(images + [folder for folder, files in others.items() if any(map(_is_dicom, files))])
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _label_map(image: Path, labels_name: str, labels: Path) -> Path | None:
+    """Of an image, whose path is relative."""
+    suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if image.name.lower().endswith(s)), "")
+    stem = image.name[: len(image.name) - len(suffix)]
+    # nnU-Net numbers the channels of an image in its name.
+    names = [stem + ending for stem in (stem, stem.removesuffix("_0000")) for ending in SUFFIXES]
+    if image.parent.name:
+        names.append(labels_name)
+    return next((path for name in names if (path := labels / image.parent / name).is_file()), None)
 
 
 class ScanCache:
@@ -73,9 +121,8 @@ class ScanCache:
         stamps = [f"{p}:{p.stat().st_mtime_ns}" for p in (image_path, labels_path) if p is not None]
         key = hashlib.sha256(f"{stamps}{REGION_SIZES_MM}".encode()).hexdigest()[:20]
         target = self.folder / key
-        image = read_image(image_path) if not target.is_dir() else None
-        if image is not None:
-            self._prepare(image, image_path, labels_path, target)
+        if not target.is_dir():
+            self._prepare(_read(image_path), image_path, labels_path, target)
         arrays = {path.stem: np.load(path, mmap_mode="r") for path in target.glob("*.npy")}
         organs = {int(n.removeprefix("organ")): np.asarray(a) for n, a in arrays.items() if n.startswith("organ")}
         regions = tuple(arrays[f"regions{i}"] for i in range(len(REGION_SIZES_MM)))
@@ -105,11 +152,23 @@ class ScanCache:
             arrays["labels"] = label_map.array.astype(np.uint8)
             for label in np.unique(arrays["labels"])[1:]:
                 arrays[f"organ{label}"] = _some_voxels(arrays["labels"] == label, rng)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        temporary.mkdir(exist_ok=True)
-        for name, array in arrays.items():
-            np.save(temporary / f"{name}.npy", array)
-        os.replace(temporary, target)
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as folder:
+            temporary = Path(folder) / target.name
+            temporary.mkdir()
+            for name, array in arrays.items():
+                np.save(temporary / f"{name}.npy", array)
+            try:
+                os.replace(temporary, target)
+            except OSError:
+                # Another process was faster, with the same arrays.
+                if not target.is_dir():
+                    raise
+
+
+def _read(path: Path) -> Volume:
+    if path.is_dir() and len(series := list_series(path)) > 1:
+        raise InputError(f"{path} holds {len(series)} DICOM series: give each a folder of its own")
+    return read_image(path)
 
 
 def _some_voxels(mask: np.ndarray, rng: np.random.Generator, count: int = 4000) -> np.ndarray:

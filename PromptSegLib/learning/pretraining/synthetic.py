@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from PromptSegLib.learning.augmentation import augment, intensity_augmentation
-from PromptSegLib.learning.pretraining.objectives import Objective, images_for
+from PromptSegLib.learning.pretraining.objectives import Drawn, Objective, images_for
 from PromptSegLib.learning.pretraining.synthetic_anatomy import draw_anatomy
 from PromptSegLib.learning.pretraining.synthetic_rendering import render
 from PromptSegLib.learning.pretraining.synthetic_shapes import Outlines
 from PromptSegLib.networks.backbone import BackboneModule
+from PromptSegLib.networks.device import full_precision
 
 TEMPERATURE = 0.1
 SLICE_SPACINGS = (1.0, 4.0)
@@ -67,27 +69,41 @@ class SyntheticSampler:
 class SyntheticObjective:
     """Multi-positive contrast of pixels over the labels of synthetic anatomy, in two views at once.
 
-    keep_statistics: leave the batch norms' running statistics to the objectives that see real scans.
+    keep_statistics: leave the batch norms' running statistics to the objectives that see real scans. block: shape of
+    the samples, which else are square patches.
     """
 
     name = "synthetic"
 
-    def __init__(self, sampler: SyntheticSampler, pairs: int, keep_statistics: bool, weight: float = 0.3):
+    def __init__(
+        self,
+        sampler: SyntheticSampler,
+        pairs: int,
+        keep_statistics: bool,
+        weight: float = 0.3,
+        block: Sequence[int] | None = None,
+    ):
         self.sampler, self.pairs, self.keep_statistics, self.weight = sampler, pairs, keep_statistics, weight
+        self.block = block
 
-    def __call__(self, network: BackboneModule, rng: np.random.Generator, patch: int) -> Tensor:
-        shape = (patch, patch) if network.preset.dimensions == 2 else network.preset.patch
-        count = images_for(self.pairs, round(math.sqrt(math.prod(shape))))
-        batch = self.sampler.paired(rng, count, shape)
+    def draw(self, rng: np.random.Generator, patch: int) -> Drawn[SyntheticBatch]:
+        shape = self.block or (patch, patch)
+        pairs = images_for(self.pairs, round(math.sqrt(math.prod(shape))))
+        return Drawn(self.sampler.paired(rng, pairs, shape), 2 * pairs)
+
+    def __call__(self, network: BackboneModule, drawn: Drawn[SyntheticBatch], rng: np.random.Generator) -> Tensor:
+        batch = drawn.batch
         with running_statistics_kept(network, self.keep_statistics):
             embedding = network.decode(network.encode(torch.cat(batch.images).to(network.device)))
-        strides = [n // m for n, m in zip(shape, embedding.shape[2:], strict=True)]
+        strides = [n // m for n, m in zip(batch.labels.shape[1:], embedding.shape[2:], strict=True)]
         labels = batch.labels[(slice(None), *(slice(stride // 2, None, stride) for stride in strides))]
         losses = []
         for first, second, numbers in zip(*embedding.chunk(2), labels.flatten(1), strict=True):
             pixels = pixels_of_each(numbers, rng)
+            found = numbers[pixels].repeat(2).to(network.device)
+            pixels = pixels.to(network.device)
             anchors = torch.cat([first.flatten(1)[:, pixels], second.flatten(1)[:, pixels]], dim=1)
-            losses.append(multi_positive_loss(anchors.T, numbers[pixels].repeat(2).to(network.device)))
+            losses.append(multi_positive_loss(anchors.T, found))
         return self.weight * torch.stack(losses).mean()
 
 
@@ -101,13 +117,14 @@ def pixels_of_each(labels: Tensor, rng: np.random.Generator, count: int = _PIXEL
     return torch.from_numpy(order[(rank < count) & (np.repeat(counts, counts) >= _MIN_LABEL_PIXELS)])
 
 
+@full_precision()
 def multi_positive_loss(embeddings: Tensor, labels: Tensor, temperature: float = TEMPERATURE) -> Tensor:
     """Supervised contrastive loss, Khosla et al., arXiv 2004.11362, L_out: for each anchor the mean cross-entropy of
     finding each other pixel of its label among all other pixels.
 
     embeddings: (N, C), of any length; labels: (N,), of which at least one occurs twice.
     """
-    directions = F.normalize(embeddings, dim=1)
+    directions = F.normalize(embeddings.float(), dim=1)
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     scores = (directions @ directions.T / temperature).masked_fill(itself, -torch.inf)
     positive = (labels[:, None] == labels) & ~itself
@@ -137,7 +154,15 @@ class Mixture:
         self.real, self.synthetic, self.share = real, synthetic, share
         self.name = f"{real.name} or {synthetic.name}"
 
-    def __call__(self, network: BackboneModule, rng: np.random.Generator, patch: int) -> Mapping[str, Tensor]:
-        objective = self.synthetic if rng.random() < self.share else self.real
-        found = objective(network, rng, patch)
+    def draw(self, rng: np.random.Generator, patch: int) -> Drawn[tuple[bool, Drawn[Any]]]:
+        synthetic = bool(rng.random() < self.share)
+        drawn = (self.synthetic if synthetic else self.real).draw(rng, patch)
+        return Drawn((synthetic, drawn), drawn.samples)
+
+    def __call__(
+        self, network: BackboneModule, drawn: Drawn[tuple[bool, Drawn[Any]]], rng: np.random.Generator
+    ) -> Mapping[str, Tensor]:
+        synthetic, inner = drawn.batch
+        objective = self.synthetic if synthetic else self.real
+        found = objective(network, inner, rng)
         return {objective.name: found} if isinstance(found, Tensor) else found
