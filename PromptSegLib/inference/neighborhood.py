@@ -76,8 +76,9 @@ class Neighborhood:
         part = labels[place]
         known = (part != 0) & (part != UNKNOWN)
         axis, whole = drawn.slices.get(label, (stack.axis, frozenset()))
-        wholly = np.zeros(drawn.labels.array.shape, dtype=bool)
-        np.moveaxis(wholly, axis, 0)[sorted(whole)] = True
+        shape = drawn.labels.array.shape
+        across = np.isin(np.arange(shape[axis]), sorted(whole))
+        wholly = np.broadcast_to(np.expand_dims(across, [other for other in range(3) if other != axis]), shape)
         known |= stack.view(wholly)[place] & (part != UNKNOWN)
         return cls(place, known, part == label, np.zeros(part.shape, dtype=np.float16))
 

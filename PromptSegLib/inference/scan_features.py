@@ -15,6 +15,7 @@ from torch import Tensor
 from PromptSegLib.networks.backbone import Features
 
 MEMORY_BYTES = 600 * 2**20
+KEPT_BYTES = 6 * 2**30
 
 
 @dataclass(frozen=True)
@@ -35,64 +36,92 @@ class _Kept:
 
 
 @dataclass
-class ScanFeatures:
-    """Kept in half precision; beyond ``memory_bytes`` in a file, which the system keeps in memory while it has some.
+class _Sight:
+    """All that is kept of one sight, with a file of its own, so that its room is given back with it."""
 
-    Rounding to half precision changes logits in the third digit, and so a voxel here and there at an edge. The file is
+    parts: dict[Hashable, _Kept] = field(default_factory=dict)
+    in_memory: int = 0
+    in_file: int = 0
+    file: IO[bytes] | None = None
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+
+@dataclass
+class ScanFeatures:
+    """Kept in half precision; beyond ``memory_bytes`` in files, which the system keeps in memory while it has some.
+
+    Beyond ``kept_bytes`` in all, what was used least lately goes, a whole sight at a time: a class that is drawn anew
+    may be seen at another spacing, and nobody asks for the former one again. One sight alone is always kept.
+
+    Rounding to half precision changes logits in the third digit, and so a voxel here and there at an edge. A file is
     deleted as soon as it is open: no crash leaves it behind.
     """
 
     memory_bytes: int = MEMORY_BYTES
+    kept_bytes: int = KEPT_BYTES
     folder: Path | None = None
-    _kept: dict[Hashable, _Kept] = field(default_factory=dict)
-    _in_memory: int = 0
-    _file: IO[bytes] | None = None
-    _end: int = 0
+    _sights: dict[Hashable, _Sight] = field(default_factory=dict)
+    """The one that was used last comes last."""
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return sum(len(kept.parts) for kept in self._sights.values())
 
-    def get(self, key: Hashable, make: Callable[[], Features]) -> Features:
-        """The features of this key on the CPU, float32, after rounding to half precision."""
-        if key not in self._kept:
+    def get(self, sight: Hashable, part: Hashable, make: Callable[[], Features]) -> Features:
+        """The features of a part of the scan on the CPU, float32, after rounding to half precision.
+
+        Args:
+            sight: how the scan is seen.
+            part: which part of it.
+            make: called where they are not kept.
+        """
+        used = self._sights.pop(sight, None) or _Sight()
+        self._sights[sight] = used
+        if part not in used.parts:
             made = make()
             try:
-                self._kept[key] = _Kept(tuple(self._keep(m) for m in made.maps), made.size, made.classes)
+                used.parts[part] = _Kept(tuple(self._keep(used, m) for m in made.maps), made.size, made.classes)
             except OSError:
                 # No room on the disk: what cannot be kept is made again.
                 return made.to(torch.device("cpu"))
-        kept = self._kept[key]
-        return Features(tuple(self._read(m).float() for m in kept.maps), kept.size, kept.classes)
+            self._make_room()
+        kept = used.parts[part]
+        return Features(tuple(_read(used, m).float() for m in kept.maps), kept.size, kept.classes)
 
     def clear(self) -> None:
-        self._kept.clear()
-        self._in_memory = self._end = 0
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        for kept in self._sights.values():
+            kept.close()
+        self._sights.clear()
 
-    def _keep(self, features: Tensor) -> Tensor | _Spilled:
+    def _make_room(self) -> None:
+        while len(self._sights) > 1 and sum(s.in_memory + s.in_file for s in self._sights.values()) > self.kept_bytes:
+            self._sights.pop(next(iter(self._sights))).close()
+
+    def _keep(self, sight: _Sight, features: Tensor) -> Tensor | _Spilled:
         half = features.detach().to("cpu", torch.float16)
-        if self._in_memory + half.nbytes <= self.memory_bytes:
-            self._in_memory += half.nbytes
+        if sum(s.in_memory for s in self._sights.values()) + half.nbytes <= self.memory_bytes:
+            sight.in_memory += half.nbytes
             return half
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="promptseg-", dir=self.folder)  # noqa: SIM115 (kept open)
+        if sight.file is None:
+            sight.file = tempfile.TemporaryFile(prefix="promptseg-", dir=self.folder)  # noqa: SIM115 (kept open)
         # Channels last, as the network keeps them: another order in memory would change its last bits.
         rows = half.movedim(1, -1).contiguous().numpy()
-        self._file.seek(self._end)
-        self._file.write(rows.data)
-        self._file.flush()
-        spilled = _Spilled(self._end, rows.shape)
-        self._end += half.nbytes
+        sight.file.seek(sight.in_file)
+        sight.file.write(rows.data)
+        sight.file.flush()
+        spilled = _Spilled(sight.in_file, rows.shape)
+        sight.in_file += half.nbytes
         return spilled
 
-    def _read(self, kept: Tensor | _Spilled) -> Tensor:
-        if isinstance(kept, Tensor):
-            return kept
-        assert self._file is not None
-        # Read, not mapped: every map would cost one of the few hundred files that a process may have open.
-        self._file.seek(kept.offset)
-        rows = np.empty(kept.shape, np.float16)
-        self._file.readinto(rows.data.cast("B"))  # type: ignore[attr-defined]
-        return torch.from_numpy(rows).movedim(-1, 1)
+
+def _read(sight: _Sight, kept: Tensor | _Spilled) -> Tensor:
+    if isinstance(kept, Tensor):
+        return kept
+    assert sight.file is not None
+    # Read, not mapped: every map would cost one of the few hundred files that a process may have open.
+    sight.file.seek(kept.offset)
+    rows = np.empty(kept.shape, np.float16)
+    sight.file.readinto(rows.data.cast("B"))  # type: ignore[attr-defined]
+    return torch.from_numpy(rows).movedim(-1, 1)

@@ -6,7 +6,7 @@ not change by a bit when a class is added.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,15 +17,15 @@ from torch import Tensor
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN
 from PromptSegLib.imaging.interpolation import DrawnShape
-from PromptSegLib.imaging.volume import SliceStack, Volume, slice_stack
-from PromptSegLib.imaging.window import Window, window_for
-from PromptSegLib.imaging.working_grid import BLOCK, Box, WorkingGrid, body_box
+from PromptSegLib.imaging.volume import Volume
+from PromptSegLib.imaging.working_grid import Box
 from PromptSegLib.inference.components import keep_pieces
 from PromptSegLib.inference.drawn import Drawn, fuse, keep_drawn
 from PromptSegLib.inference.found import Found
 from PromptSegLib.inference.merging import MergedClasses
 from PromptSegLib.inference.neighborhood import Neighborhood
 from PromptSegLib.inference.scan_features import ScanFeatures
+from PromptSegLib.inference.sight import BLOCK_SLICES, SeenBlock, Sight
 from PromptSegLib.learning.tuning import token_shapes
 from PromptSegLib.networks.backbone import Backbone, Features, Prompts
 from PromptSegLib.networks.device import autocast, is_out_of_memory, release_memory
@@ -37,8 +37,6 @@ WHOLE_PLANE = 320
 
 TILE = 256
 OVERLAP = 0.25
-BLOCK_SLICES = 8
-"""Slices that are seen in one box around the body."""
 
 SLICES_AT_ONCE = 2
 """Slices that go through the network together on the CPU: more are no faster there, and take longer to cancel."""
@@ -59,30 +57,11 @@ class Segmentation:
     doubts: tuple[np.ndarray, ...] = ()
 
 
-@dataclass
-class _Group:
+@dataclass(frozen=True)
+class _Group(Sight):
     """Tokens that see the scan in the same way. numbers: their positions among all tokens."""
 
-    stack: SliceStack
-    grid: WorkingGrid
-    window: Window
     numbers: list[int] = field(default_factory=list)
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        return (self.stack.plane, self.grid, self.window)
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Slices seen in one box around the body.
-
-    part: of the stack; box: None where there is only air; tiles: (n, 1, h, w) on the backbone's device.
-    """
-
-    part: slice
-    box: Box | None
-    tiles: Tensor
 
 
 class Segmenter:
@@ -116,7 +95,7 @@ class Segmenter:
             token.require_backbone(backbone.name, fingerprint, shapes)
             self.prompts.append({k: torch.from_numpy(n.copy())[None].to(self.device) for k, n in token.numbers.items()})
         self.backbone, self.tokens, self.all_pieces, self.kept = backbone, list(tokens), all_pieces, kept
-        self._at_once = SLICES_AT_ONCE if self.device.type == "cpu" else BLOCK_SLICES
+        self._at_once = _slices_at_once(self.device)
 
     def segment(
         self,
@@ -149,7 +128,7 @@ class Segmenter:
             maps = [group.stack.view(array) for array in kept]
             shapes, neighborhoods = self._shapes(group, drawn), self._neighborhoods(group, drawn)
             undrawn = {number: Found() for number in group.numbers if number not in neighborhoods}
-            for block in self._blocks(image, group):
+            for block in group.blocks(image, self.device):
                 part = block.part
                 for number, logit in zip(group.numbers, self._found(block, group, check), strict=True):
                     if maps:
@@ -209,15 +188,11 @@ class Segmenter:
         """
         (group, *_) = self._groups(image)
         number = group.numbers[0]
-        start = index - index % BLOCK_SLICES
-        block = self._block(image, group, start)
-        first = (index - start) // self._at_once * self._at_once
-        rows = slice(first, min(first + self._at_once, len(block.tiles)))
-        part = slice(start + rows.start, start + rows.stop)
-        if block.box is None:
+        tiles, box, part = _seen_with(image, group, index, self.device, self._at_once)
+        if box is None:
             return {}
-        logits = self._predict(block.tiles[rows], [number], (*group.key, part.start))[:, 0]
-        (logit,) = self._restore([logits], block.box, group, [number])
+        logits = self._predict(tiles, [number], group, part.start)[:, 0]
+        (logit,) = self._restore([logits], box, group, [number])
         if shape is not None:
             logit = fuse(logit, shape, part)
         planes = np.moveaxis(group.stack.restore(logit > 0), group.stack.axis, 0)
@@ -239,27 +214,11 @@ class Segmenter:
         for number, token in enumerate(self.tokens):
             key = (token.plane, token.spacing_mm, token.window.kind)
             if key not in groups:
-                stack = next(s for s in (slice_stack(image, axis) for axis in range(3)) if s.plane == token.plane)
-                grid = WorkingGrid((stack.shape[1], stack.shape[2]), stack.spacing[1:], token.spacing_mm)
-                groups[key] = _Group(stack, grid, window_for(image.array, token.window.kind))
+                groups[key] = _Group.of(image, *key)
             groups[key].numbers.append(number)
         return list(groups.values())
 
-    def _blocks(self, image: Volume, group: _Group) -> Iterator[_Block]:
-        """Blocks are always of the same slices, whatever memory allows, since the slices of one are seen in one box."""
-        for start in range(0, group.stack.shape[0], BLOCK_SLICES):
-            yield self._block(image, group, start)
-
-    def _block(self, image: Volume, group: _Group, start: int) -> _Block:
-        source = group.stack.view(image.array)
-        part = slice(start, min(start + BLOCK_SLICES, len(source)))
-        windowed = torch.from_numpy(np.ascontiguousarray(group.window.apply(source[part])))
-        images = group.grid.to_working(windowed)
-        box = body_box(images, BLOCK)
-        tiles = images[:, None] if box is None else box.cut(images, -1.0)[:, None].to(self.device)
-        return _Block(part, box, tiles)
-
-    def _found(self, block: _Block, group: _Group, check: Callable[[], None]) -> list[np.ndarray]:
+    def _found(self, block: SeenBlock, group: _Group, check: Callable[[], None]) -> list[np.ndarray]:
         """Calibrated logits (n, rows, columns) of a block, for each token of the group."""
         if block.box is None:
             nothing = np.full((len(block.tiles), *group.stack.shape[1:]), NO_BODY, dtype=np.float32)
@@ -277,7 +236,7 @@ class Segmenter:
             found.append(group.grid.from_working(whole).numpy())
         return found
 
-    def _logits(self, block: _Block, group: _Group, check: Callable[[], None]) -> Tensor:
+    def _logits(self, block: SeenBlock, group: _Group, check: Callable[[], None]) -> Tensor:
         """Logits (n, classes, h, w) of a block; half as many images at once whenever memory runs out."""
         found: list[Tensor] = []
         start = 0
@@ -285,7 +244,7 @@ class Segmenter:
             check()
             part = block.tiles[start : start + self._at_once]
             try:
-                found.append(self._predict(part, group.numbers, (*group.key, block.part.start + start)))
+                found.append(self._predict(part, group.numbers, group, block.part.start + start))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or self._at_once == 1:
                     raise
@@ -295,15 +254,15 @@ class Segmenter:
             start += len(part)
         return torch.cat(found)
 
-    def _predict(self, images: Tensor, numbers: list[int], key: tuple[object, ...]) -> Tensor:
-        """As `_logits`, whole planes or overlapping tiles. key: which slices of the scan these are."""
+    def _predict(self, images: Tensor, numbers: list[int], sight: Sight, start: int) -> Tensor:
+        """As `_logits`, whole planes or overlapping tiles, of the slices from ``start`` on."""
 
         def predict(part: Tensor) -> Tensor:
             return torch.cat([logits[:, None] for logits in self._decode(part, numbers, None)], dim=1)
 
         with torch.no_grad(), autocast(self.device):
             if max(images.shape[-2:]) <= WHOLE_PLANE:
-                logits = self._decode(images, numbers, (*key, len(images)))
+                logits = self._decode(images, numbers, (sight.key, (start, len(images))))
                 return torch.cat([found[:, None] for found in logits], dim=1).float().cpu()
             # MONAI takes seconds to import, and most planes are seen whole.
             from monai.inferers import sliding_window_inference
@@ -315,7 +274,7 @@ class Segmenter:
             assert isinstance(result, Tensor)
             return result.float()
 
-    def _decode(self, images: Tensor, numbers: list[int], key: tuple[object, ...] | None) -> Iterator[Tensor]:
+    def _decode(self, images: Tensor, numbers: list[int], key: tuple[Hashable, Hashable] | None) -> Iterator[Tensor]:
         shared: Features | None = None
         for number in numbers:
             prompts = self.prompts[number]
@@ -326,7 +285,30 @@ class Segmenter:
                 features = shared
             yield class_logits(self.backbone.decode(features, prompts), prompts, features.size)
 
-    def _encode(self, images: Tensor, key: tuple[object, ...] | None) -> Features:
+    def _encode(self, images: Tensor, key: tuple[Hashable, Hashable] | None) -> Features:
         if self.kept is None or key is None:
             return self.backbone.encode(images)
-        return self.kept.get(key, lambda: self.backbone.encode(images)).to(self.device)
+        return self.kept.get(*key, lambda: self.backbone.encode(images)).to(self.device)
+
+
+def encode_ahead(backbone: Backbone, kept: ScanFeatures, image: Volume, sight: Sight, index: int) -> None:
+    """Keep the features that `Segmenter.preview` is going to ask for on slice ``index`` with tokens of this sight."""
+    tiles, box, part = _seen_with(image, sight, index, backbone.device, _slices_at_once(backbone.device))
+    if box is not None and max(tiles.shape[-2:]) <= WHOLE_PLANE:
+        with torch.no_grad(), autocast(backbone.device):
+            kept.get(sight.key, (part.start, len(tiles)), lambda: backbone.encode(tiles))
+
+
+def _slices_at_once(device: torch.device) -> int:
+    return SLICES_AT_ONCE if device.type == "cpu" else BLOCK_SLICES
+
+
+def _seen_with(
+    image: Volume, sight: Sight, index: int, device: torch.device, at_once: int
+) -> tuple[Tensor, Box | None, slice]:
+    """The slices that go through the network together with slice ``index``: tiles, their box, and which they are."""
+    block = sight.block(image, index - index % BLOCK_SLICES, device)
+    first = (index % BLOCK_SLICES) // at_once * at_once
+    tiles = block.tiles[first : first + at_once]
+    start = block.part.start + first
+    return tiles, block.box, slice(start, start + len(tiles))

@@ -1,0 +1,69 @@
+"""How tokens of one plane, working spacing and window see the slices of a scan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from PromptSegLib.imaging.volume import SliceStack, Volume, slice_stack
+from PromptSegLib.imaging.window import Window, window_for
+from PromptSegLib.imaging.working_grid import BLOCK, Box, WorkingGrid, body_box
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+BLOCK_SLICES = 8
+"""Slices that are seen in one box around the body."""
+
+
+@dataclass(frozen=True)
+class SeenBlock:
+    """Slices seen in one box around the body.
+
+    part: of the stack; box: None where there is only air; tiles: (n, 1, h, w) on the backbone's device.
+    """
+
+    part: slice
+    box: Box | None
+    tiles: Tensor
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A stack of slices, the grid that each of them is brought to, and the window of intensities."""
+
+    stack: SliceStack
+    grid: WorkingGrid
+    window: Window
+
+    @classmethod
+    def of(cls, image: Volume, plane: str, spacing_mm: float, kind: str) -> Self:
+        """plane, spacing_mm, and the kind of window, as in a `ClassToken`."""
+        stack = next(s for s in (slice_stack(image, axis) for axis in range(3)) if s.plane == plane)
+        grid = WorkingGrid((stack.shape[1], stack.shape[2]), stack.spacing[1:], spacing_mm)
+        return cls(stack, grid, window_for(image.array, kind))
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for sights that see a scan in the same way."""
+        return (self.stack.plane, self.grid, self.window)
+
+    def blocks(self, image: Volume, device: torch.device) -> Iterator[SeenBlock]:
+        """Blocks are always of the same slices, whatever memory allows, since the slices of one are seen in one box."""
+        for start in range(0, self.stack.shape[0], BLOCK_SLICES):
+            yield self.block(image, start, device)
+
+    def block(self, image: Volume, start: int, device: torch.device) -> SeenBlock:
+        """The block that begins with slice ``start``."""
+        source = self.stack.view(image.array)
+        part = slice(start, min(start + BLOCK_SLICES, len(source)))
+        windowed = torch.from_numpy(np.ascontiguousarray(self.window.apply(source[part])))
+        images = self.grid.to_working(windowed)
+        box = body_box(images, BLOCK)
+        tiles = images[:, None] if box is None else box.cut(images, -1.0)[:, None].to(device)
+        return SeenBlock(part, box, tiles)
