@@ -36,7 +36,11 @@ class ClassInfo:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is. fraction: 0 to 1 of the whole job; key: the class that is worked on, if it is one."""
+    """How far a job is.
+
+    stage: "encoding", while the backbone looks at the drawn slices, "training" or "segmenting"; fraction: 0 to 1 of the
+    whole job; key: the class that is worked on, if it is one.
+    """
 
     stage: str
     fraction: float

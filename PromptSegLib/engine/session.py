@@ -5,13 +5,16 @@ The same methods are offered in this process by `Session` and on a worker proces
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from PromptSegLib.engine.messages import (
     ClassInfo,
@@ -29,16 +32,23 @@ from PromptSegLib.imaging.interpolation import DrawnShape
 from PromptSegLib.imaging.volume import Volume, slice_stack
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.scan_features import ScanFeatures
-from PromptSegLib.inference.segmenter import Segmentation, Segmenter
+from PromptSegLib.inference.segmenter import Segmentation, Segmenter, encode_ahead
+from PromptSegLib.inference.sight import Sight
 from PromptSegLib.inference.suggestion import suggest_slice
-from PromptSegLib.learning.drawing import DrawnScan
+from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
 from PromptSegLib.learning.tuning import TuningOptions, TuningProgress, tune
+from PromptSegLib.networks.backbone import Features
 from PromptSegLib.networks.device import is_out_of_memory, release_memory
 from PromptSegLib.networks.weights import load_network
 from PromptSegLib.tokens.class_token import ClassToken, Terminology, parse_token
 
 PREVIEW_SHARE = 0.25
 """Of the time of training, at most this part goes into previews."""
+
+PREVIEWS_AHEAD = 4
+"""Of so many previews, the slices are looked at before training begins, if there is time."""
+
+_DRAWN = "drawn"
 
 T = TypeVar("T")
 
@@ -52,6 +62,8 @@ class _Class:
     token: ClassToken | None = None
     doubt: tuple[int, np.ndarray] | None = None
     """Array axis of the last segmentation's slices, and how many pixels of each it left undecided."""
+    ahead: Iterator[bool] = field(default_factory=lambda: iter(()))
+    """Yields once per slice that the backbone looked at before anybody asked for it."""
 
 
 def _nothing(*_: object) -> None:
@@ -103,6 +115,7 @@ class Session:
         self._features.clear()
         for entry in self._classes.values():
             entry.drawing = entry.doubt = None
+            entry.ahead = iter(())
 
     def annotate(self, key: str, info: ClassInfo, drawing: SliceDrawing | None) -> None:
         """Say what is drawn of a class on the scan now, in full; None for nothing."""
@@ -114,6 +127,7 @@ class Session:
                     raise InputError(f"the drawing of '{info.name}' does not fit the scan: draw on the scan itself")
         entry = self._classes.setdefault(key, _Class(info))
         entry.info, entry.drawing = info, drawing
+        entry.ahead = iter(()) if drawing is None else self._look_ahead(entry, image)
 
     @property
     def tokens(self) -> dict[str, bytes]:
@@ -132,6 +146,13 @@ class Session:
     def forget(self, key: str) -> None:
         """Drop a class: its drawing and its token."""
         self._classes.pop(key, None)
+
+    def work_ahead(self) -> bool:
+        """Have the backbone look at one slice that training is going to ask for; False once there is none.
+
+        To be called when there is nothing else to do, again and again: each call takes as long as one slice.
+        """
+        return any(next(entry.ahead, False) for entry in list(self._classes.values()))
 
     def clear_cache(self) -> None:
         """Drop the scan's features; they are made again when needed."""
@@ -177,16 +198,23 @@ class Session:
                 done = (number + now.step / now.steps) / len(keys)
                 report(Progress("training", done, left, key, now.step, now.loss, now.held_out_dsc))
 
-            report(Progress("training", number / len(keys), None, key))
+            report(Progress("encoding", number / len(keys), None, key))
+            entry.ahead = iter(())
             try:
                 scan = DrawnScan(image, self._annotation(entry, image))
                 previewer = _Previewer(self, key, entry, scan, preview, cancelled)
+
+                def ready(
+                    drawing: Drawing, key: str = key, number: int = number, previewer: _Previewer = previewer
+                ) -> None:
+                    previewer.look_ahead(drawing)
+                    report(Progress("training", number / len(keys), None, key))
 
                 def improved(token: ClassToken, key: str = key, previewer: _Previewer = previewer) -> None:
                     checkpoint(key, token.to_bytes())
                     previewer.show(token)
 
-                entry.token = self._tune(scan, entry, options, progress, improved, cancelled)
+                entry.token = self._tune(scan, entry, options, ready, progress, improved, cancelled)
             except InterruptedError:
                 return TuneResult(tokens, True)
             except InputError as error:
@@ -258,6 +286,7 @@ class Session:
         scan: DrawnScan,
         entry: _Class,
         options: TuningOptions,
+        ready: Callable[[Drawing], None],
         report: Callable[[TuningProgress], None],
         watch: Callable[[ClassToken], None],
         cancelled: Callable[[], bool],
@@ -272,6 +301,8 @@ class Session:
                 options,
                 color=info.color,
                 terminology=Terminology(*info.terminology) if info.terminology else None,
+                encode=self._encode_drawn,
+                ready=ready,
                 report=report,
                 watch=watch,
                 cancelled=cancelled,
@@ -293,6 +324,37 @@ class Session:
     def segmenter(self, tokens: Sequence[ClassToken]) -> Segmenter:
         """A segmenter on this scan's kept features."""
         return Segmenter(self._network, tokens, kept=self._features, fingerprint=self._fingerprint)
+
+    def _encode_drawn(self, image: Tensor) -> Features:
+        """Features of a drawn slice (1, 1, h, w), kept by what is on it for the next training."""
+        content = hashlib.blake2b(image.cpu().numpy().tobytes(), digest_size=16).digest()
+
+        def encode() -> Features:
+            with torch.no_grad():
+                return self._network.encode(image)
+
+        return self._features.get(_DRAWN, (image.shape, content), encode).to(self._network.device)
+
+    def _look_ahead(self, entry: _Class, image: Volume) -> Iterator[bool]:
+        """Look at the drawn slices, and at the one that is previewed first, one slice a step."""
+        try:
+            scan = DrawnScan(image, self._annotation(entry, image))
+            drawing = prepare_drawing([scan])
+        except InputError:
+            # Training says so, if it is asked for.
+            return
+        for part in drawing.slices:
+            self._encode_drawn(part.image[None].to(self._network.device))
+            yield True
+        order = PreviewOrder(scan.annotation.slices, image.array.shape[scan.annotation.axis])
+        for _ in range(PREVIEWS_AHEAD):
+            self.encode_shown(image, drawing, order.next(None)[0])
+            yield True
+
+    def encode_shown(self, image: Volume, drawing: Drawing, index: int) -> None:
+        """Keep what a preview of slice ``index`` needs while ``drawing`` is learned."""
+        sight = Sight.of(image, drawing.plane, drawing.spacing_mm, drawing.window.kind)
+        encode_ahead(self._network, self._features, image, sight, index)
 
     def _move_to_cpu(self) -> None:
         self._features.clear()
@@ -355,7 +417,18 @@ class _Previewer:
         self.drawing = entry.drawing
         self.order = PreviewOrder(scan.annotation.slices, scan.image.array.shape[scan.annotation.axis])
         self.shape: DrawnShape | None = None
+        self.next: list[int] = []
         self.started, self.spent, self.shown = time.monotonic(), 0.0, 0
+
+    def look_ahead(self, drawing: Drawing) -> None:
+        """Have the backbone look at the slice that comes first, and say that training itself begins now."""
+        self.next = self._choose()
+        self.session.encode_shown(self.scan.image, drawing, self.next[0])
+        self.started = time.monotonic()
+
+    def _choose(self) -> list[int]:
+        focus = self.session.focus
+        return self.order.next(focus[1] if focus is not None and focus[0] == self.drawing.axis else None)
 
     def show(self, token: ClassToken) -> None:
         """Preview the slice that the user looks at and another one."""
@@ -365,15 +438,15 @@ class _Previewer:
         segmenter = self.session.segmenter([token])
         if not self.shown:
             self.shape = segmenter.drawn_shape(self.scan.image, self.session._drawn([self.key], self.scan.image))
-        focus, axis = self.session.focus, self.drawing.axis
-        for index in self.order.next(focus[1] if focus is not None and focus[0] == axis else None):
+        shown, self.next = self.next or self._choose(), []
+        for index in shown:
             if self.cancelled():
                 break
             planes = segmenter.preview(self.scan.image, index, self.shape)
-            for shown in set(planes) & set(self.drawing.planes):
-                drawn = self.drawing.planes[shown]
-                planes[shown] = np.where(drawn == UNKNOWN, planes[shown], drawn == 1)
-            self.send(Preview(self.key, axis, planes))
+            for known in set(planes) & set(self.drawing.planes):
+                drawn = self.drawing.planes[known]
+                planes[known] = np.where(drawn == UNKNOWN, planes[known], drawn == 1)
+            self.send(Preview(self.key, self.drawing.axis, planes))
         self.shown += 1
         self.spent += time.monotonic() - begin
 

@@ -26,8 +26,9 @@ from PromptSegLib.errors import InputError
 HEARTBEAT_SECONDS = 0.15
 """Progress is repeated this often, with less time left, while a step takes longer."""
 
-IMPORTED_AHEAD = ("PromptSegLib.learning.augmentation", "torch._dynamo")
-"""What training, and torch's optimizers in it, are going to import, which takes seconds: begun while the user draws."""
+IMPORTED_AHEAD = ("torch._dynamo", "PromptSegLib.learning.augmentation")
+"""What torch's optimizers, and training after its first guess, are going to import, which takes seconds: begun while
+the user draws."""
 
 OUT_OF_MEMORY = "memory ran out: close other programs, or choose a smaller part of the scan"
 
@@ -57,7 +58,17 @@ class Worker:
         threading.Thread(target=self._beat, daemon=True).start()
         self._send({"event": "hello", "protocol": PROTOCOL_VERSION, "version": __version__, "process": os.getpid()})
         while True:
-            self._answer(self._queue.get())
+            if not self._queue.empty() or not self._work_ahead():
+                self._answer(self._queue.get())
+
+    def _work_ahead(self) -> bool:
+        """Do a little of what is going to be asked for; False if there is nothing."""
+        try:
+            return self.session is not None and self.session.work_ahead()
+        # Nobody asked for it: whatever is wrong is said when somebody does.
+        except Exception:
+            traceback.print_exc()
+            return False
 
     def _read(self) -> None:
         for line in self.requests:

@@ -51,6 +51,7 @@ class FeatureCache:
 
     Args:
         training: bool (1, h, w) per slice: what may be trained on.
+        encode: in place of ``backbone.encode`` for the slices as drawn.
         cancelled: asked before every slice; InterruptedError once it is true.
     """
 
@@ -62,6 +63,7 @@ class FeatureCache:
         seed: int,
         device: torch.device,
         *,
+        encode: Callable[[Tensor], Features] | None = None,
         keep_features: bool = True,
         cancelled: Callable[[], bool] = lambda: False,
     ):
@@ -71,7 +73,7 @@ class FeatureCache:
         for part, known in self._drawn:
             if cancelled():
                 raise InterruptedError("training was cancelled before there was a first guess")
-            self._add(part.image, part.target, known)
+            self._add(part.image, part.target, known, encode or backbone.encode)
 
     def augment(self, enough: Callable[[], bool] = lambda: False) -> None:
         """Add randomly changed views of every slice, until ``enough`` is true."""
@@ -89,13 +91,13 @@ class FeatureCache:
                 changed = shapes({"image": part.image, "target": part.target, "known": training.float()})
                 image, target, known = (torch.as_tensor(np.asarray(changed[k])) for k in ("image", "target", "known"))
                 # Only what is wholly known stays known: next to unknown pixels, the target is a blend with nothing.
-                self._add(augment(intensities, image[None], draw)[0], target, known > 0.99)
+                self._add(augment(intensities, image[None], draw)[0], target, known > 0.99, self.backbone.encode)
 
-    def _add(self, image: Tensor, target: Tensor, known: Tensor) -> None:
+    def _add(self, image: Tensor, target: Tensor, known: Tensor, encode: Callable[[Tensor], Features]) -> None:
         features = None
         if self.keep_features:
             with torch.no_grad():
-                features = self.backbone.encode(image[None].to(self.device))
+                features = encode(image[None].to(self.device))
         self.views.append(View(image.to(self.device), target, known, features))
 
     def crop(self, generator: torch.Generator) -> Crop:

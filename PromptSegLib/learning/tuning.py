@@ -43,6 +43,9 @@ _BATCH = 4
 _EVALUATED_SLICES = 6
 _PROMPT_SLICES = 10
 _PROBE_PIXELS = 1000
+_GLIMPSE_STEPS = 30
+"""Steps of the probe after which its head is worth a look."""
+
 _VIEWS_SHARE = 0.3
 _TOLERANCE = 0.03
 
@@ -84,6 +87,8 @@ def tune(
     *,
     color: tuple[int, int, int] = (230, 159, 0),
     terminology: Terminology | None = None,
+    encode: Callable[[Tensor], Features] | None = None,
+    ready: Callable[[Drawing], None] = lambda drawing: None,
     report: Callable[[TuningProgress], None] = lambda progress: None,
     watch: Callable[[ClassToken], None] = lambda token: None,
     cancelled: Callable[[], bool] = lambda: False,
@@ -94,8 +99,11 @@ def tune(
         scans: one or several scans with what was drawn on them.
         name: of the class.
         backbone: frozen; it is the same, to the bit, afterwards.
+        encode: in place of ``backbone.encode``, where features of an image (1, 1, h, w) may have been kept.
+        ready: called once the backbone has seen the drawn slices, before the first guess.
         report: called after every step.
-        watch: called with the token as it is, not calibrated yet, after the first guess and whenever it got better.
+        watch: called with the token as it is, not calibrated yet: early in the first guess, when there is a head but no
+            deep prompt (where the backbone has such a prompting), after it, and whenever it got better.
         cancelled: asked between any two steps; once true, the best token so far is returned.
 
     Raises:
@@ -108,7 +116,7 @@ def tune(
     token_shapes(backbone, prompting)
     started = time.monotonic()
     drawing = prepare_drawing(scans)
-    tuner = _Tuner(drawing, backbone, options, prompting, started, cancelled)
+    tuner = _Tuner(drawing, backbone, encode or backbone.encode, options, prompting, started, cancelled)
     reference = BackboneReference(backbone.name, backbone.fingerprint(), backbone.preset_name)
 
     def token(calibration: Calibration) -> ClassToken:
@@ -117,7 +125,7 @@ def tune(
             color=color,
             terminology=terminology,
             backbone=reference,
-            prompting=prompting,
+            prompting=tuner.best_prompting,
             plane=drawing.plane,
             spacing_mm=drawing.spacing_mm,
             window=drawing.window,
@@ -135,7 +143,7 @@ def tune(
             ),
         )
 
-    tuner.run(report, lambda: watch(token(Calibration())))
+    tuner.run(lambda: ready(drawing), report, lambda: watch(token(Calibration())))
     return token(tuner.calibration())
 
 
@@ -146,12 +154,13 @@ class _Tuner:
         self,
         drawing: Drawing,
         backbone: Backbone,
+        encode: Callable[[Tensor], Features],
         options: TuningOptions,
         prompting: str,
         started: float,
         cancelled: Callable[[], bool],
     ):
-        self.drawing, self.backbone, self.options = drawing, backbone, options
+        self.drawing, self.backbone, self.encode, self.options = drawing, backbone, encode, options
         self.prompting, self.started, self.cancelled = prompting, started, cancelled
         self.device = backbone.device
         self.generator = torch.Generator().manual_seed(options.seed)
@@ -163,11 +172,13 @@ class _Tuner:
             self.training,
             options.seed,
             self.device,
+            encode=encode,
             keep_features=keep,
             cancelled=cancelled,
         )
         self.evaluated = self._evaluated_slices()
         self.best: dict[str, Tensor] = {}
+        self.best_prompting = self.prompting
         self.best_dsc: float | None = None
         self.best_step = 0
         self._highest_dsc = 0.0
@@ -214,11 +225,21 @@ class _Tuner:
         order = torch.randperm(len(holding), generator=self.generator)[:_EVALUATED_SLICES]
         return sorted(holding[i] for i in order.tolist())
 
-    def run(self, report: Callable[[TuningProgress], None], improved: Callable[[], None]) -> None:
+    def run(
+        self, ready: Callable[[], None], report: Callable[[TuningProgress], None], improved: Callable[[], None]
+    ) -> None:
         options = self.options
         steps = options.steps or min(_FEWEST_STEPS + _STEPS_PER_SLICE * len(self.drawing.slices), _MOST_STEPS)
-        numbers = self._first_guess()
-        numbers |= self._deep_prompts()
+        points, truth = self._embeddings()
+        ready()
+        try:
+            numbers = self._first_guess(points, truth, improved)
+            numbers |= self._deep_prompts()
+        except InterruptedError:
+            if not self.best:
+                raise
+            return
+        self.best_prompting = self.prompting
         parameters = {name: value[None].clone().requires_grad_() for name, value in numbers.items()}
         self._keep_if_better(parameters, 0)
         improved()
@@ -259,8 +280,8 @@ class _Tuner:
         optimizer.step()
         return float(loss.detach())
 
-    def _first_guess(self) -> dict[str, Tensor]:
-        """Head tokens: prototypes of the drawn and undrawn pixels' embeddings, then a probe on the same embeddings."""
+    def _embeddings(self) -> tuple[Tensor, Tensor]:
+        """What the backbone alone makes of known pixels (V, C), and their targets (V,)."""
         embeddings, targets = [], []
         per_slice = max(200, 2 * _PROBE_PIXELS // len(self.drawing.slices))
         for number, part in enumerate(self.drawing.slices):
@@ -270,12 +291,15 @@ class _Tuner:
             self._check_cancelled()
             with torch.no_grad():
                 features = self.cache.views[number].features
-                features = features or self.backbone.encode(part.image[None].to(self.device))
+                features = features or self.encode(part.image[None].to(self.device))
                 embedding = full_resolution(self.backbone.decode(features), features.size)[0].cpu()
             for pixels in self._sample(part.target[0], known, per_slice):
                 embeddings.append(embedding[:, pixels[:, 0], pixels[:, 1]].T)
                 targets.append(part.target[0][pixels[:, 0], pixels[:, 1]])
-        points, truth = torch.cat(embeddings), torch.cat(targets)
+        return torch.cat(embeddings), torch.cat(targets)
+
+    def _first_guess(self, points: Tensor, truth: Tensor, improved: Callable[[], None]) -> dict[str, Tensor]:
+        """Head tokens: prototypes of the drawn and undrawn pixels' embeddings, then a probe on the same embeddings."""
         inside = truth > 0.5
         numbers = {
             "head.foreground": kmeans(points[inside], HEAD_TOKENS, self.generator),
@@ -283,7 +307,7 @@ class _Tuner:
             "head.log_scale": torch.tensor([math.log(INITIAL_SCALE)]),
             "head.offset": torch.zeros(1),
         }
-        return {name: value.to(self.device) for name, value in self._probe(numbers, points, truth).items()}
+        return {name: n.to(self.device) for name, n in self._probe(numbers, points, truth, improved).items()}
 
     def _check_cancelled(self) -> None:
         if self.cancelled():
@@ -300,11 +324,18 @@ class _Tuner:
             chosen.append(pixels[order])
         return chosen
 
-    def _probe(self, numbers: dict[str, Tensor], points: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    def _probe(
+        self, numbers: dict[str, Tensor], points: Tensor, truth: Tensor, improved: Callable[[], None]
+    ) -> dict[str, Tensor]:
         parameters = {name: value[None].clone().requires_grad_() for name, value in numbers.items()}
         optimizer = torch.optim.Adam(parameters.values(), lr=2e-2)
         embedding = points.T[None, :, None, :]
-        for _ in range(self.options.probe_steps):
+        head_alone = next((v for v in self.backbone.prompting_variants if not self.backbone.prompt_shapes(v)), None)
+        for step in range(self.options.probe_steps):
+            if step == _GLIMPSE_STEPS and head_alone is not None:
+                self.best_prompting = head_alone
+                self.best = {name: value.detach()[0].clone().to(self.device) for name, value in parameters.items()}
+                improved()
             self._check_cancelled()
             logits = class_logits(embedding, parameters, (1, len(points)))[:, 0]
             loss = known_dice_focal(logits, truth[None], torch.ones_like(logits))

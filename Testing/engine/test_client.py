@@ -75,7 +75,7 @@ def test_it_does_what_a_session_does(client: Client) -> None:
     shown: list[int] = []
     result = client.tune(["a"], report=progress.append, preview=lambda p: shown.extend(p.planes))
     assert client.tokens == result.tokens and not result.cancelled
-    assert shown and {p.stage for p in progress} == {"training"}
+    assert shown and {p.stage for p in progress} == {"encoding", "training"}
     (found,) = client.segment(["a"])
     assert dsc(mask_of(found), truth) > 0.8
     assert client.suggest_slice("a").index not in (3, 6, 9)

@@ -92,8 +92,8 @@ def test_previews_come_early_and_show_the_slice_that_is_looked_at() -> None:
         order.append("preview")
         previews.append(preview)
 
-    session.tune(["a"], preview=show, report=lambda p: order.append("step") if p.step else None)
-    assert order.index("preview") < order.index("step")
+    session.tune(["a"], preview=show, report=lambda p: order.append("step" if p.step else p.stage))
+    assert order[:4] == ["encoding", "training", "preview", "preview"] and "step" in order
     assert 5 in previews[0].planes
     last = {i: plane for p in previews for i, plane in p.planes.items()}
     assert dsc(last[5], truth[5]) > 0.85
@@ -126,6 +126,47 @@ def test_features_of_a_scan_are_made_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert np.array_equal(whole(session, "a")["a"], first) and not seen
     session.clear_cache()
     assert np.array_equal(whole(session, "a")["a"], first) and seen
+
+
+def test_nothing_is_encoded_between_the_drawn_slices_and_the_first_preview(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, _ = drawn_session()
+    order: list[str] = []
+    encode = tiny_backbone().encode
+    monkeypatch.setattr(tiny_backbone(), "encode", lambda x, *a: (order.append("encode"), encode(x, *a))[1])
+    session.tune(["a"], report=lambda p: order.append(p.stage), preview=lambda p: order.append("preview"))
+    assert order[0] == "encoding" and order[order.index("training") + 1] == "preview"
+
+
+def test_what_is_drawn_is_looked_at_ahead_and_learned_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, truth = drawn_session()
+    numbers = parse_token(session.tune(["a"]).tokens["a"]).numbers
+    ahead, _ = drawn_session()
+    order: list[str] = []
+    encode = tiny_backbone().encode
+    monkeypatch.setattr(tiny_backbone(), "encode", lambda x, *a: (order.append("encode"), encode(x, *a))[1])
+    slices = 0
+    while ahead.work_ahead():
+        slices += 1
+    assert slices == 3 + session_module.PREVIEWS_AHEAD
+    ahead.focus = (0, 3)
+    order.clear()
+    found = ahead.tune(["a"], report=lambda p: order.append(p.stage)).tokens["a"]
+    assert order[:2] == ["encoding", "training"], "nothing is left to encode"
+    assert all(np.array_equal(numbers[name], array) for name, array in parse_token(found).numbers.items())
+    assert not ahead.work_ahead()
+    ahead.annotate("a", ORGAN, planes(truth, 3, 5, 6, 9))
+    order.clear()
+    while ahead.work_ahead():
+        pass
+    assert order.count("encode") >= 1, "the new slice"
+
+
+def test_what_cannot_be_learned_is_not_looked_at() -> None:
+    session, _ = drawn_session()
+    session.annotate("a", ORGAN, SliceDrawing(0, {3: np.zeros((64, 64), np.uint8)}))
+    assert not session.work_ahead()
+    session.annotate("a", ORGAN, None)
+    assert not session.work_ahead()
 
 
 def test_cancelled_it_keeps_the_best_so_far_and_segmenting_stops() -> None:

@@ -128,6 +128,19 @@ def test_cancelled_after_the_first_guess_it_returns_that() -> None:
     Segmenter(tiny_backbone(), [token])
 
 
+def test_a_head_alone_comes_first() -> None:
+    happened: list[str] = []
+    tune(
+        [drawn_scan()],
+        "Organ",
+        tiny_backbone(),
+        FAST,
+        ready=lambda drawing: happened.append(f"{len(drawing.slices)} slices"),
+        watch=lambda token: happened.append(token.prompting),
+    )
+    assert happened[:3] == ["3 slices", "end", "decoder"]
+
+
 def test_cancelled_before_the_first_guess_there_is_no_token() -> None:
     with pytest.raises(InterruptedError):
         tune([drawn_scan()], "Organ", tiny_backbone(), FAST, cancelled=lambda: True)
