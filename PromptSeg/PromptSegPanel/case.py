@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import slicer
-import vtk
 
 from PromptSegLib.engine.messages import ClassInfo, Preview, SegmentedClass, SliceDrawing
 from PromptSegLib.mrml.applying import apply_results
 from PromptSegLib.mrml.drawings import Drawings
 from PromptSegLib.mrml.preview import PreviewNode
+from PromptSegLib.mrml.records import FILES, SegmentRecords
 from PromptSegLib.mrml.segments import add_segment, class_info, layer_of
 from PromptSegLib.mrml.tokens import store_token, stored_tokens
 from PromptSegLib.mrml.watching import SceneWatch
@@ -20,7 +20,6 @@ from PromptSegPanel.guidance import Structure
 from PromptSegPanel.library import Kept, TokenLibrary
 from PromptSegPanel.scribbles import as_scribbles
 
-_TOKEN_FILE_TAG = "PromptSeg.TokenFile"
 _SEGMENTATION_EVENTS = (
     slicer.vtkSegmentation.SegmentAdded,
     slicer.vtkSegmentation.SegmentRemoved,
@@ -59,6 +58,7 @@ class Case:
         self.choice = Choice()
         self.results: dict[str, SegmentedClass] = {}
         self._applied: _Applied | None = None
+        self._files = SegmentRecords(segmentation_node, FILES)
         self._watch = SceneWatch([volume_node, segmentation_node], on_gone)
         self._tags = [
             segmentation_node.AddObserver(event, lambda caller, event: on_change()) for event in _SEGMENTATION_EVENTS
@@ -99,6 +99,7 @@ class Case:
                     drawn > 0 and self.choice.is_trained(key),
                     None if result is None else result.confidence,
                     None if result is None else result.ml,
+                    self.drawings.was_remade(key),
                 )
             )
         return tuple(structures)
@@ -180,8 +181,9 @@ class Case:
     def keep_token(self, key: str, data: bytes, library: TokenLibrary) -> None:
         """Keep a trained token in the scene and in the user's library."""
         store_token(self.segmentation_node, key, data)
-        kept = library.keep(data, self.info(key).name, self._token_file(key))
-        self._segment(key).SetTag(_TOKEN_FILE_TAG, kept.to_text())
+        before = self._files.get(key)
+        kept = library.keep(data, self.info(key).name, Kept.from_text(before) if isinstance(before, str) else None)
+        self._files.set(key, kept.to_text())
 
     def segment_for(self, info: ClassInfo, data: bytes) -> str:
         """A segment for a token: the empty one of that name if there is one, else a new one."""
@@ -192,10 +194,6 @@ class Case:
             key = add_segment(self.segmentation_node, self.volume_node, info)
         store_token(self.segmentation_node, key, data)
         return key
-
-    def _token_file(self, key: str) -> Kept | None:
-        text = vtk.reference("")
-        return Kept.from_text(str(text)) if self._segment(key).GetTag(_TOKEN_FILE_TAG, text) else None
 
     def _segment(self, key: str) -> slicer.vtkSegment:
         return self.segmentation_node.GetSegmentation().GetSegment(key)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import slicer
 from slicer.i18n import tr as _
@@ -21,20 +20,8 @@ from PromptSegPanel.state import PanelState
 from PromptSegPanel.work import Work
 
 
-@dataclass(frozen=True)
-class TrainingOptions:
-    """How to train. seconds: at most, for each structure; prompting: a variant of the backbone's, None for its default;
-    scribbles: only painted voxels are known."""
-
-    seconds: float = 60.0
-    prompting: str | None = None
-    scribbles: bool = False
-
-
 class Controller(PanelState):
     """What the buttons do. What the engine answers is heard in `poll`."""
-
-    training = TrainingOptions()
 
     def train(self) -> None:
         """Learn the chosen structures from what is drawn, then find them in the whole scan."""

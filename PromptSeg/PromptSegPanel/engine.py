@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import slicer
 
 from PromptSegLib.engine.messages import Progress
 from PromptSegPanel.guidance import Activity
@@ -15,6 +13,7 @@ from PromptSegPanel.work import Work
 
 if TYPE_CHECKING:
     from PromptSegLib.engine.client import Client
+    from PromptSegPanel.case import Case
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Engine:
         self._options = EngineOptions()
         self._client: Client | None = None
         self._sender: Sender | None = None
+        self._may_prepare = True
 
     @property
     def options(self) -> EngineOptions:
@@ -61,13 +61,23 @@ class Engine:
     ) -> tuple[Work, Sender]:
         """Begin a work in place of the one before."""
         self.end_work()
+        self._may_prepare = True
         client, sender = self._start()
         self.work = Work(client, activity, keys, on_progress, on_failed)
         return self.work, sender
 
-    def prepare(self, volume_node: slicer.vtkMRMLScalarVolumeNode) -> None:
-        """Start the worker and hand it the scan, so that it need not be waited for later."""
-        self._start()[1].send_scan(volume_node)
+    def prepare(self, case: Case, keys: Iterable[str], scribbles: bool) -> None:
+        """Start the worker and hand it the scan and what is drawn, so that it need not be waited for later.
+
+        After a failure, which a work would tell of, nothing is tried until there is a work again.
+        """
+        if self._may_prepare:
+            _client, sender = self._start()
+            jobs = sender.send_scan(case.volume_node)
+            for key in keys:
+                jobs += sender.send_drawing(case, key, scribbles)
+            for job in jobs:
+                job.on_failed.append(lambda sentence: self._stop_preparing())
 
     def end_work(self) -> None:
         """Cancel what is left of the work, if there is one."""
@@ -99,6 +109,9 @@ class Engine:
         """The latest tokens of these classes, also those of a training that came to a bad end."""
         tokens = self._client.tokens if self._client is not None else {}
         return {key: tokens[key] for key in keys if key in tokens}
+
+    def _stop_preparing(self) -> None:
+        self._may_prepare = False
 
     def _start(self) -> tuple[Client, Sender]:
         if self._client is None or self._sender is None:

@@ -25,7 +25,8 @@ class Structure:
     """One class.
 
     drawn: slices drawn on, across `plane`; chosen: ticked for training; trained: its token knows all that is drawn;
-    confidence and ml: of what is in the preview.
+    confidence and ml: of what is in the preview; remade: nearly all of its slices count as drawn, since they were
+    changed after it was applied.
     """
 
     key: str
@@ -37,6 +38,7 @@ class Structure:
     trained: bool = False
     confidence: float | None = None
     ml: float | None = None
+    remade: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Situation:
     """All that decides what can be done now.
 
     has_scan: a scan and its segmentation are chosen; lacks_segmentation: only the scan is;
-    message: a sentence that the user has not acted on yet, such as an error; fraction: of the work that is done.
+    message: a sentence that the user has not acted on yet, such as an error; stage: of the work, as the engine's
+    progress has it, empty until it reports; fraction: of the work that is done.
     """
 
     missing_packages: tuple[str, ...] = ()
@@ -53,6 +56,7 @@ class Situation:
     scans_loaded: bool = False
     structures: tuple[Structure, ...] = ()
     activity: Activity = Activity.NOTHING
+    stage: str = ""
     fraction: float = 0.0
     seconds_left: float | None = None
     message: str = ""
@@ -96,10 +100,12 @@ def _working(situation: Situation) -> str:
         doing = _("Looking for the slice that helps most…")
     elif situation.activity is Activity.SEGMENTING:
         doing = _("Finding the structures in the whole scan…")
-    elif situation.fraction == 0:
-        doing = _("Preparing the scan…")
-    else:
+    elif situation.stage == "training":
         doing = _("Training…")
+    elif situation.stage == "encoding":
+        doing = _("Looking at the drawn slices…")
+    else:
+        doing = _("Preparing the scan…")
     return " ".join(filter(None, (doing, time_left(situation.seconds_left), situation.message)))
 
 
@@ -139,7 +145,13 @@ def time_left(seconds: float | None) -> str:
 
 
 def drawing_hint(situation: Situation) -> str:
-    """What the drawing lacks, empty where nothing does."""
+    """What is wrong with the drawing, empty where nothing is."""
+    remade = [s.name for s in situation.structures if s.remade]
+    if remade:
+        return _(
+            "Every slice of {names} was changed, as by smoothing, and counts as drawn. If you did not mean that, press "
+            "Undo in the editor before you train again."
+        ).format(names=", ".join(remade))
     few = [s for s in situation.structures if 0 < s.drawn < ENOUGH_SLICES]
     if not few:
         return ""

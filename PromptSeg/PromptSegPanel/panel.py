@@ -13,7 +13,7 @@ from PromptSegLib.engine.client import Client
 from PromptSegLib.errors import InputError
 from PromptSegPanel import scan
 from PromptSegPanel.advanced import AdvancedSection
-from PromptSegPanel.controller import Controller, TrainingOptions
+from PromptSegPanel.controller import Controller
 from PromptSegPanel.draw import DrawSection
 from PromptSegPanel.engine import Engine, EngineOptions
 from PromptSegPanel.explained import ExplainedControls
@@ -22,6 +22,7 @@ from PromptSegPanel.installing import Installer
 from PromptSegPanel.library import TokenLibrary
 from PromptSegPanel.process import QProcessTransport, wait_for_leaving
 from PromptSegPanel.review import ReviewSection
+from PromptSegPanel.state import TrainingOptions
 from PromptSegPanel.tokens import TokensSection, library_folder
 from PromptSegPanel.train import TrainSection
 

@@ -12,12 +12,13 @@ import slicer
 
 from PromptSegLib.engine.client import Client
 from PromptSegLib.imaging.phantom import LABELS, make_phantom
-from PromptSegPanel.controller import Controller, TrainingOptions
+from PromptSegPanel.controller import Controller
 from PromptSegPanel.engine import Engine
 from PromptSegPanel.installing import Installer
 from PromptSegPanel.library import TokenLibrary
 from PromptSegPanel.process import QProcessTransport, wait_for_leaving
 from PromptSegPanel.scan import segmentation_of
+from PromptSegPanel.state import TrainingOptions
 
 _SHAPE, _SPACING = (16, 64, 64), (9.0, 4.5, 4.5)
 _STRUCTURE = "liver"

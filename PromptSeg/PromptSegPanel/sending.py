@@ -15,21 +15,22 @@ if TYPE_CHECKING:
 
 
 class Sender:
-    """Remembers what was sent to a client. Each method returns the jobs that bring it up to date, none if it is."""
+    """Remembers what was sent to a client. Each method returns the jobs that bring it up to date, none if it is; a job
+    that was sent before and is under way is one of them."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._scan = ""
-        self._drawings: dict[str, str] = {}
+        self._scan: tuple[str, Job] | None = None
+        self._drawings: dict[str, tuple[str, Job]] = {}
         self._with_token: set[str] = set()
 
     def send_scan(self, volume_node: slicer.vtkMRMLScalarVolumeNode) -> list[Job]:
         """InputError if the scan cannot be used."""
         now = f"{volume_node.GetID()} {revision(volume_node)}"
-        if now == self._scan:
-            return []
+        if self._scan is not None and self._scan[0] == now:
+            return _under_way(self._scan[1])
         job = self._client.submit("set_image", image=volume_from_node(volume_node))
-        self._scan = now
+        self._scan = now, job
         # With its scan, the engine drops what was drawn on it.
         self._drawings.clear()
         job.on_failed.append(lambda sentence: self._forget_scan())
@@ -39,10 +40,10 @@ class Sender:
         """What is drawn of a class, with its name and color."""
         info = case.info(key)
         now = f"{case.revision(key, scribbles)} {info}"
-        if self._drawings.get(key) == now:
-            return []
+        if key in self._drawings and self._drawings[key][0] == now:
+            return _under_way(self._drawings[key][1])
         job = self._client.submit("annotate", key=key, info=info, drawing=case.drawing(key, scribbles))
-        self._drawings[key] = now
+        self._drawings[key] = now, job
         job.on_failed.append(lambda sentence: self._drawings.pop(key, None))
         return [job]
 
@@ -63,4 +64,8 @@ class Sender:
         self._with_token.clear()
 
     def _forget_scan(self) -> None:
-        self._scan = ""
+        self._scan = None
+
+
+def _under_way(job: Job) -> list[Job]:
+    return [] if job.is_finished else [job]

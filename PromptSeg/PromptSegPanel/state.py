@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import slicer
 from slicer.i18n import tr as _
@@ -21,6 +21,19 @@ from PromptSegPanel.work import Work
 # Of one press of Train, this part is training and the rest finding the structure in the whole scan.
 _TRAINING_PART = 0.85
 
+# What is drawn is sent as it is drawn, up to so many slices: more would take the window's thread too long each time.
+_MOST_SLICES_AHEAD = 20
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train. seconds: at most, for each structure; prompting: a variant of the backbone's, None for its default;
+    scribbles: only painted voxels are known."""
+
+    seconds: float = 60.0
+    prompting: str | None = None
+    scribbles: bool = False
+
 
 class PanelState:
     """Keeps `situation` true to the scene and to the engine.
@@ -31,6 +44,8 @@ class PanelState:
         changed: called whenever `situation` has become another.
         drawn: called whenever segments changed in some way; the caller then calls `refresh` when it has time.
     """
+
+    training = TrainingOptions()
 
     def __init__(
         self, engine: Engine, library: TokenLibrary, changed: Callable[[], None], drawn: Callable[[], None]
@@ -46,8 +61,8 @@ class PanelState:
         self._message = ""
         self._just_applied = False
         self._lacks_segmentation = False
-        self._is_prepared = False
         self._drawings: dict[str, str] = {}
+        self._prepared: dict[str, tuple[str, bool]] = {}
 
     def set_scan(
         self,
@@ -116,13 +131,16 @@ class PanelState:
         self.engine.stop()
 
     def _prepare_engine(self, structures: tuple[Structure, ...]) -> None:
-        """Whoever draws a first slice is going to train: have the engine ready by then."""
-        if self.case is None or self._is_prepared or self.missing_packages or not any(s.drawn for s in structures):
+        """Let the engine look at what is drawn while the user draws on: whoever draws is going to train."""
+        drawn = {s.key: s.drawn for s in structures if s.chosen and s.drawn}
+        drawings = {key: (self._drawings.get(key, ""), self.training.scribbles) for key in drawn}
+        if self.case is None or self.engine.work is not None or self.missing_packages or drawings == self._prepared:
             return
-        self._is_prepared = True
-        # A scan that cannot be used is spoken of when the user wants to use it.
+        self._prepared = drawings
+        # A scan or a drawing that cannot be used is spoken of when the user wants to use it.
         with suppress(InputError):
-            self.engine.prepare(self.case.volume_node)
+            few = [key for key, slices in drawn.items() if slices <= _MOST_SLICES_AHEAD]
+            self.engine.prepare(self.case, few, self.training.scribbles)
 
     def note(self, sentence: str) -> None:
         """Keep something in the log only."""
@@ -153,7 +171,7 @@ class PanelState:
     def _leave_case(self) -> None:
         self.engine.forget_classes()
         case, self.case = self.case, None
-        self._drawings, self._just_applied, self._is_prepared = {}, False, False
+        self._drawings, self._prepared, self._just_applied = {}, {}, False
         if case is not None:
             case.close()
 
@@ -172,6 +190,7 @@ class PanelState:
         self.situation = replace(
             self.situation,
             activity=work.activity if work is not None else Activity.NOTHING,
+            stage=progress.stage if progress is not None else "",
             fraction=_fraction(work),
             seconds_left=progress.seconds_left if progress is not None else None,
             message=self._message,

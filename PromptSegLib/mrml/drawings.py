@@ -20,14 +20,18 @@ from PromptSegLib.mrml.records import DRAWINGS, SegmentRecords, follow_segments
 from PromptSegLib.mrml.segments import layer_of, layer_to_world, region_on_volume
 from PromptSegLib.mrml.volumes import geometry_from_node, index_to_world
 
+_FEWEST_REMADE, _REMADE_SHARE = 10, 0.8
+
 
 @dataclass(frozen=True)
 class _Drawn:
-    """axis: drawn across; slices: digest of each drawn slice; corrected: which of them are as the segment is now."""
+    """axis: drawn across; slices: digest of each drawn slice; corrected: which of them are as the segment is now;
+    remade: see `Drawings.was_remade`."""
 
     axis: int
     slices: Mapping[int, str]
     corrected: frozenset[int]
+    remade: bool = False
 
 
 class Drawings:
@@ -84,6 +88,17 @@ class Drawings:
         if drawn is None:
             return None
         return slice_stack(geometry_from_node(self._volume_node), drawn.axis).plane, len(drawn.slices)
+
+    def was_remade(self, segment_id: str) -> bool:
+        """Whether most slices of a result were changed since, as by smoothing all of it, rather than a few by hand.
+
+        All of them count as drawn nevertheless: who corrected them one by one must not lose that.
+
+        Raises:
+            InputError: if a node or the segment was deleted, or lies under a non-linear transform.
+        """
+        drawn = self._drawn(segment_id)
+        return drawn is not None and drawn.remade
 
     def revision(self, segment_id: str) -> str:
         """A text that changes whenever the drawing does.
@@ -144,7 +159,8 @@ class Drawings:
         content = content_along(state.axis)
         corrected = frozenset(state.differing(content))
         slices = {**state.drawn, **{index: content.get(index, EMPTY) for index in corrected}}
-        return _Drawn(state.axis, dict(sorted(slices.items())), corrected) if slices else None
+        remade = len(corrected) >= max(_FEWEST_REMADE, _REMADE_SHARE * len(content))
+        return _Drawn(state.axis, dict(sorted(slices.items())), corrected, remade) if slices else None
 
     def _memory(self, segment_id: str) -> Memory:
         return Memory.from_record(self._records.get(segment_id), self._shape())

@@ -123,6 +123,23 @@ def test_the_same_is_not_sent_twice(drawn: Any, client: PlayedClient) -> None:
     assert client.take() == ["tune"]
 
 
+def test_what_is_drawn_is_sent_before_anybody_trains(drawn: Any, client: PlayedClient) -> None:
+    from Testing.slicer_harness.driving import paint
+
+    assert client.take() == ["set_image", "annotate"]
+    paint(drawn.case.segmentation_node, "liver", 0, 2, square())
+    drawn.refresh()
+    assert client.take() == ["annotate"]
+    drawn.refresh()
+    assert client.take() == []
+    client.latest("annotate").fail("the engine stopped unexpectedly")
+    paint(drawn.case.segmentation_node, "liver", 0, 4, square())
+    drawn.refresh()
+    assert client.take() == [], "what goes wrong is left to training"
+    drawn.train()
+    assert client.take() == ["annotate", "tune"]
+
+
 def test_a_corrected_slice_is_sent_again(drawn: Any, client: PlayedClient) -> None:
     from Testing.slicer_harness.driving import paint
 
@@ -160,6 +177,20 @@ def test_training_again_replaces_only_the_own_file(drawn: Any, client: PlayedCli
     client.latest("tune").finish(TuneResult({"liver": token_data(1)}))
     names = {entry.path.name: entry.path.read_bytes() for entry in drawn.library.entries()}
     assert names == {"liver.promptseg": token_data(7), "liver 2.promptseg": token_data(1)}
+
+
+def test_undo_leaves_a_token_its_file(drawn: Any, client: PlayedClient) -> None:
+    from Testing.mrml.builders import Editor
+
+    editor = Editor(drawn.case.segmentation_node, drawn.case.volume_node)
+    editor.logic.SaveStateForUndo()
+    trained(drawn, client)
+    editor.logic.Undo()
+    drawn.choose("liver", True)
+    drawn.train()
+    client.latest("tune").finish(TuneResult({"liver": token_data(1)}))
+    names = {entry.path.name: entry.path.read_bytes() for entry in drawn.library.entries()}
+    assert names == {"liver.promptseg": token_data(1)}
 
 
 def test_previews_show_while_training(drawn: Any, client: PlayedClient) -> None:
@@ -282,7 +313,7 @@ def test_a_token_finds_its_structure_in_a_new_segment(drawn: Any, client: Played
     from PromptSegLib.engine.messages import ClassInfo
 
     drawn.find(token_data(), ClassInfo("Kidney", (10, 20, 30)))
-    assert client.take() == ["set_image", "put_token", "segment"]
+    assert client.take() == ["set_image", "annotate", "put_token", "segment"]
     key = client.latest("segment").arguments["keys"][0]
     assert drawn.case.info(key).name == "Kidney" and drawn.case.info(key).color == (10, 20, 30)
     assert drawn.case.tokens() == {key: token_data()}

@@ -66,8 +66,24 @@ def test_after_training_asks_to_look() -> None:
 def test_shows_time_left_and_what_went_wrong_meanwhile() -> None:
     from PromptSegPanel.guidance import Activity, status
 
-    text = status(situation(activity=Activity.TRAINING, fraction=0.3, seconds_left=21.0, message="It was restarted."))
-    assert text == "Training… 20 s left It was restarted."
+    training = situation(activity=Activity.TRAINING, stage="training", seconds_left=21.0, message="It was restarted.")
+    assert status(training) == "Training… 20 s left It was restarted."
+
+
+def test_says_what_comes_before_training() -> None:
+    from PromptSegPanel.guidance import Activity, status
+
+    assert status(situation(activity=Activity.TRAINING)) == "Preparing the scan…"
+    assert status(situation(activity=Activity.TRAINING, stage="encoding")) == "Looking at the drawn slices…"
+
+
+def test_says_when_a_tool_changed_a_whole_segment() -> None:
+    from dataclasses import replace
+
+    from PromptSegPanel.guidance import drawing_hint
+
+    assert drawing_hint(situation(structures=(structure(60),))) == ""
+    assert "press Undo" in drawing_hint(situation(structures=(replace(structure(60), remade=True),)))
 
 
 @pytest.mark.parametrize(

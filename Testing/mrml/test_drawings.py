@@ -119,6 +119,21 @@ def test_a_corrected_slice_is_drawn(desk: Desk) -> None:
     assert desk.drawings.revision("organ") != before
 
 
+def test_smoothing_a_whole_result_is_told_from_correcting_a_few_slices(scene: slicer.vtkMRMLScene) -> None:
+    desk = Desk(axis=2, slices=(8, 11, 15))
+    assert not desk.drawings.was_remade("organ")
+    desk.cover()
+    desk.editor.paint("organ", on_slices(RESULT, (9, 10), axis=2), erase=True)
+    assert not desk.drawings.was_remade("organ")
+    desk.editor.logic.SaveStateForUndo()
+    desk.editor.paint("organ", ellipsoid(radius=0.3), erase=True)
+    assert desk.drawings.was_remade("organ")
+    assert desk.drawings.summary("organ")[1] > 10, "all of it counts as drawn nevertheless"
+    desk.editor.logic.Undo()
+    desk.editor.logic.Undo()
+    assert not desk.drawings.was_remade("organ")
+
+
 def test_a_drawn_slice_can_be_corrected_too(desk: Desk) -> None:
     desk.cover()
     hole = np.zeros(SHAPE, bool)
