@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import qt
 import slicer
 
+from PromptSegLib.engine.messages import SliceDrawing
+from PromptSegLib.imaging.annotation import UNKNOWN
 from PromptSegLib.imaging.phantom import LABELS, make_phantom
 from Testing.slicer_harness.driving import add_scan, paint, process_events, segment_array
 
@@ -78,10 +81,31 @@ class Person:
         self.wait(lambda: any(s.key == key and s.drawn for s in self.controller.situation.structures))
 
     def press(self, name: str) -> None:
-        """Press a button, which must be enabled."""
+        """Press a button, which must be enabled. Whatever Apply must leave alone is compared by checksum."""
         button = getattr(self.ui, name)
         assert button.enabled, f"{name} is greyed out: {button.toolTip}"
+        if name != "applyButton":
+            button.click()
+            return
+        case = self.controller.case
+        drawings = {key: case.drawing(key, self.controller.training.scribbles) for key in case.results}
+        before = self._checksums(drawings)
         button.click()
+        assert self._checksums(drawings) == before, "Apply changed another segment or a drawn slice"
+
+    def _checksums(self, drawings: Mapping[str, SliceDrawing | None]) -> dict[str, str]:
+        """Of the known voxels of each drawn slice, and of every segment that has no result."""
+        case, parts = self.controller.case, {}
+        for key in case.keys:
+            voxels = segment_array(case.segmentation_node, key, case.volume_node) > 0
+            drawing = drawings.get(key)
+            if key not in drawings:
+                parts[key] = voxels
+            elif drawing is not None:
+                planes = np.moveaxis(voxels, drawing.axis, 0)
+                for index, drawn in drawing.planes.items():
+                    parts[f"{key}, slice {index}"] = planes[index] & (drawn != UNKNOWN)
+        return {name: hashlib.sha256(np.packbits(part).tobytes()).hexdigest() for name, part in parts.items()}
 
     def wait(self, until: Callable[[], Any], timeout_s: float = LONG_S) -> None:
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import qt
 import slicer
 
@@ -26,6 +27,10 @@ from Testing.slicer_harness.driving import (
 )
 
 DRAWN_SLICES = 3
+
+DRAWING_S = 5.0
+"""What a person takes for a slice, at the least. The engine is not idle meanwhile."""
+
 _PANEL_SIZE = (440, 1080)
 _SOFT_TISSUE, _BONE = (400, 40), (1600, 350)
 _FIELD_MM = 220.0
@@ -37,20 +42,30 @@ _BONES = ("Mandible",)
 
 @dataclass(frozen=True)
 class Record:
-    """What came of it; times from pressing Train. first_preview: since the engine began to train, None if none came."""
+    """What came of it; times from pressing Train.
+
+    ready: when the backbone had seen the drawn slices; first_preview: since then; computed: of that, how long the
+    engine had the processor, which other programs share. None where these did not come. same: whether Apply wrote what
+    the preview showed, voxel for voxel.
+    """
 
     source: str
     organ: str
     dice: float
     seconds: float
+    ready: float | None
     first_preview: float | None
+    computed: float | None
     longest_gap_ms: float
+    same: bool
 
     def __str__(self) -> str:
-        preview = "none" if self.first_preview is None else f"{self.first_preview:.1f} s"
+        times = (self.ready, self.first_preview, self.computed)
+        ready, preview, computed = ("none" if s is None else f"{s:.1f} s" for s in times)
         return (
             f"{self.source}, {self.organ}: Dice {self.dice:.3f} after {self.seconds:.1f} s, "
-            f"first preview after {preview}, "
+            f"features ready after {ready}, first preview {preview} later "
+            f"({computed} of the engine's processor time), "
             f"window never still for more than {self.longest_gap_ms:.0f} ms"
         )
 
@@ -61,6 +76,8 @@ def record(person: Person, folder: Path, seconds: float = 30.0) -> Record:
     Works on a real CT where PROMPTSEG_DATA names a folder of them, else on a generated one.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    person.widget.parent.show()
+    person.widget.parent.resize(*_PANEL_SIZE)
     source, image, labels = next(scans("validation", 1))
     organ, label = list(classes().items())[-1]
     truth = labels.array == label
@@ -69,13 +86,15 @@ def record(person: Person, folder: Path, seconds: float = 30.0) -> Record:
     show_in_slice_views(node)
     key = person.add_structure(organ)
     person.segmentation.GetSegmentation().GetSegment(key).SetColor(*_COLOR)
-    shown = np.flatnonzero(truth.any(axis=(1, 2)))
-    drawn = shown[np.linspace(0, len(shown) - 1, DRAWN_SLICES + 2)[1:-1].round().astype(int)]
-    person.draw(key, truth, drawn)
+    holding = np.flatnonzero(truth.any(axis=(1, 2)))
+    drawn = holding[np.linspace(0, len(holding) - 1, DRAWN_SLICES + 2)[1:-1].round().astype(int)]
+    for index in drawn:
+        person.draw(key, truth, [index])
+        _let_pass(DRAWING_S)
     index = int((drawn[0] + drawn[1]) // 2)
     _look_at(_ras(node, index, truth))
     person.widget._parameterNode.timeBudget = seconds
-    begun = first = None
+    ready = first = computed = None
     with heartbeat() as beats:
         started = time.monotonic()
         person.press("trainButton")
@@ -84,10 +103,11 @@ def record(person: Person, folder: Path, seconds: float = 30.0) -> Record:
             # The worker needs the processor more than this loop.
             time.sleep(_PAUSE_S)
             work, case = person.controller.engine.work, person.controller.case
-            if begun is None and work is not None and work.progress is not None:
-                begun = time.monotonic()
-            if first is None and begun is not None and case is not None and case.preview.mask(key) is not None:
-                first = time.monotonic() - begun
+            if ready is None and work is not None and person.controller.situation.stage == "training":
+                ready, computed_before = time.monotonic(), _processor_seconds(person)
+            if first is None and ready is not None and case is not None and case.preview.mask(key) is not None:
+                first = time.monotonic() - ready
+                computed = _processor_seconds(person) - computed_before
             if time.monotonic() - started > 600:
                 raise TimeoutError(person.status)
         took = time.monotonic() - started
@@ -95,9 +115,33 @@ def record(person: Person, folder: Path, seconds: float = 30.0) -> Record:
     person.ui.show3DCheckBox.checked = True
     process_events()
     _write_pictures(person, folder)
+    shown = person.controller.case.preview.mask(key).within(tuple(slice(0, n) for n in truth.shape))
     person.press("applyButton")
     found = segment_array(person.segmentation, key, node) > 0
-    return Record(source, organ, dice(found, truth), took, first, beats.longest_gap_ms)
+    seen = None if ready is None else ready - started
+    return Record(
+        source,
+        organ,
+        dice(found, truth),
+        took,
+        seen,
+        first,
+        computed,
+        beats.longest_gap_ms,
+        np.array_equal(shown, found),
+    )
+
+
+def _let_pass(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        process_events()
+        time.sleep(_PAUSE_S)
+
+
+def _processor_seconds(person: Person) -> float:
+    times = psutil.Process(person.controller.engine.worker_pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def _add(image: Volume, window: float, level: float) -> Any:

@@ -33,8 +33,10 @@ def test_draw_train_look_apply_undo(person: Any, patient: Any) -> None:
     assert np.array_equal(person.segment(liver, patient), drawn), "the preview is not in the user's segment"
     person.wait(lambda: (picture("Red") != without_preview).any())
 
+    shown = person.controller.case.preview.mask(liver).within(tuple(slice(0, n) for n in drawn.shape))
     person.press("applyButton")
     applied = person.segment(liver, patient)
+    assert np.array_equal(applied, shown & ~others), "what was shown is what is written, beside other segments"
     assert dice(applied, patient.truth("liver")) > 0.75
     for index in patient.slices("liver"):
         assert np.array_equal(applied[index], drawn[index]), "drawn slices stay as drawn"

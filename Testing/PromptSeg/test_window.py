@@ -86,6 +86,29 @@ def test_every_control_has_a_tool_tip(person: Any) -> None:
         assert getattr(person.ui, name).toolTip, name
 
 
+def test_keys_do_what_buttons_do(person: Any, patient: Any) -> None:
+    from PromptSegLib.engine.messages import SegmentedClass
+
+    person.choose(patient.scan)
+    liver = person.add_structure("liver")
+    person.draw(liver, patient.truth("liver"), patient.slices("liver"))
+    truth = patient.truth("liver")
+    found = SegmentedClass(liver, tuple(slice(0, n) for n in truth.shape), truth, 0.9, 1.0)
+    person.controller.case.show_results([found])
+    person.controller.refresh()
+    keys = {shortcut.key.toString(): shortcut for shortcut in person.panel._shortcuts}
+    assert set(keys) == {"Ctrl+Shift+T", "Ctrl+Shift+A", "Ctrl+Shift+N", "Ctrl+Shift+P"}
+    keys["Ctrl+Shift+P"].activated.emit()
+    assert not person.controller.case.preview.visible
+    keys["Ctrl+Shift+A"].activated.emit()
+    assert np.array_equal(person.segment(liver, patient), truth)
+    keys["Ctrl+Shift+A"].activated.emit()
+    keys["Ctrl+Shift+T"].activated.emit()
+    assert person.controller.situation.busy
+    keys["Ctrl+Shift+T"].activated.emit()
+    assert not person.controller.situation.busy
+
+
 def test_a_scan_that_is_loaded_already_is_chosen(scene: Any, patient: Any, open_module: Any) -> None:
     from Testing.PromptSeg.person import MODULE, Person
 
