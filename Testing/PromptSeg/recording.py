@@ -28,7 +28,7 @@ from Testing.slicer_harness.driving import (
 
 DRAWN_SLICES = 3
 
-DRAWING_S = 5.0
+DRAWING_S = 8.0
 """What a person takes for a slice, at the least. The engine is not idle meanwhile."""
 
 _PANEL_SIZE = (440, 1080)
