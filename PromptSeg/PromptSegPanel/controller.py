@@ -157,9 +157,18 @@ class Controller(PanelState):
             case.show_results(results or ())
             for result in results or ():
                 self.note(_("Found: {name}, {ml} ml.").format(name=self.names([result.key]), ml=round(result.ml, 1)))
+            sentences = [
+                _("{name}: {recognition}.").format(
+                    name=self.names([result.key]), recognition=result.recognition.sentence()
+                )
+                for result in results or ()
+                if result.recognition is not None
+            ]
             empty = [result.key for result in results or () if not result.mask.any()]
             if empty:
-                self.say(_("Nothing was found of {names}: draw more slices.").format(names=self.names(empty)))
+                sentences.append(_("Nothing was found of {names}: draw more slices.").format(names=self.names(empty)))
+            if sentences:
+                self.say(" ".join(sentences))
         self.refresh()
 
     def _suggested(self, case: Case, suggestion: Suggestion) -> None:

@@ -22,6 +22,7 @@ from PromptSegPanel.guidance import Situation, slices_text, why_not
 from PromptSegPanel.library import SUFFIX, read_token
 
 if TYPE_CHECKING:
+    from PromptSegLib.tokens.centers import Center
     from PromptSegLib.tokens.class_token import ClassToken
 
 FOLDER_SETTING = "PromptSeg/Library"
@@ -228,6 +229,12 @@ def _read(path: Path) -> bytes:
         raise InputError(_("{path} cannot be read: choose another token.").format(path=path)) from error
 
 
+def _center_text(center: Center) -> str:
+    scans = center.training.scans
+    text = _("{name} (1 scan)") if scans == 1 else _("{name} ({scans} scans)")
+    return text.format(name=center.name, scans=scans)
+
+
 def _details(row: _Row) -> str:
     token = row.token
     if token is None:
@@ -243,6 +250,9 @@ def _details(row: _Row) -> str:
     if token.terminology is not None:
         lines.append(f"{token.terminology.meaning} ({token.terminology.scheme} {token.terminology.code})")
     lines.append(_("Backbone: {name}.").format(name=token.backbone.name))
+    if token.centers:
+        names = ", ".join(_center_text(center) for center in token.centers)
+        lines.append(_("Centers, chosen by what a scan is like: {names}.").format(names=names))
     if row.path is not None:
         lines.append(str(row.path))
     return "\n".join(lines)

@@ -14,6 +14,7 @@ import typer
 from rich.table import Table
 
 from PromptSegLib import __version__
+from PromptSegLib.apps import center_commands
 from PromptSegLib.apps.console import (
     BAD_INPUT,
     INTERRUPTED,
@@ -32,6 +33,7 @@ tokens_app = typer.Typer(no_args_is_help=True, help="Look at class tokens.")
 backbones_app = typer.Typer(no_args_is_help=True, help="Look at backbones.")
 app.add_typer(tokens_app, name="tokens")
 app.add_typer(backbones_app, name="backbones")
+tokens_app.add_typer(center_commands.centers_app, name="centers")
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 BackboneOption = Annotated[str | None, typer.Option(help="Name or file of the backbone; the shipped one by default.")]
@@ -163,11 +165,17 @@ def _parse_terminology(text: str | None) -> Any:
     return Terminology(*parts)
 
 
+app.command()(center_commands.adapt)
+
+
 @app.command()
 def segment(
     image: Annotated[list[Path], typer.Option(help="Scan: NIfTI, NRRD, MetaImage, or a DICOM folder.")],
     tokens: Annotated[list[Path], typer.Option(help="Class tokens; labels 1, 2, … in their order.")],
     out: Annotated[Path, typer.Option(help="Label map to write.")],
+    center: Annotated[
+        str | None, typer.Option(help="Center of the tokens that the scan is of; auto: the one that it is most like.")
+    ] = None,
     drawn: Annotated[
         Path | None,
         typer.Option(help="Label map drawn on this scan, in the result's labels: kept exactly as drawn."),
@@ -191,6 +199,7 @@ def segment(
         image=image[0],
         tokens=tokens,
         out=out,
+        center=center,
         drawn=drawn,
         probabilities=probabilities,
         scribbles=scribbles,
@@ -210,6 +219,9 @@ def segment(
     for found in classes:
         table.add_row(str(found.label), found.name, f"{found.ml:.1f}")
     output.print(table)
+    for found in classes:
+        if found.recognition is not None:
+            output.print(f"{found.name}: {found.recognition.sentence()}", markup=False)
     output.print(f"{out} in {seconds:.0f} s", markup=False)
 
 
@@ -244,10 +256,14 @@ def tokens_info(file: Path, as_json: Json = False) -> None:
     token = load_token(file)
     description = token.describe() | {"file": str(file), "bytes": file.stat().st_size}
     description["trained numbers"] = sum(array.size for array in token.numbers.values())
+    if token.centers:
+        description["centers"] = [center_commands.describe(center) for center in token.centers]
     if as_json:
         print_json(description)
         return
-    _print_description(description)
+    _print_description({key: value for key, value in description.items() if key not in ("profile", "centers")})
+    if token.centers:
+        output.print(center_commands.centers_table(token))
 
 
 @tokens_app.command("list")

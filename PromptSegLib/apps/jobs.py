@@ -13,8 +13,11 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
 from PromptSegLib.imaging.files import require_folder
 from PromptSegLib.imaging.formats import SUFFIXES, check_same_grid, read_image, read_label_map, write_image
+from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.volume import Volume
+from PromptSegLib.tokens.centers import AUTO, BASE, find_center
 from PromptSegLib.tokens.class_token import SUFFIX, ClassToken, Terminology, checked_name, load_token
+from PromptSegLib.tokens.recognition import Recognition
 
 if TYPE_CHECKING:
     from PromptSegLib.inference.drawn import Drawn
@@ -46,23 +49,15 @@ def tune_files(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ClassToken:
     """Learn a class from files and write its token. All that can be wrong is found before the long work begins."""
-    if len(job.images) != len(job.drawings):
-        raise InputError(
-            f"{len(job.images)} images but {len(job.drawings)} drawings: "
-            "give one --labels per --image, in the same order"
-        )
+    require_pairs(job.images, job.drawings)
     if job.out.suffix != SUFFIX:
         raise InputError(f"a class token's file must end in {SUFFIX}: write {job.out.stem}{SUFFIX}, not {job.out.name}")
     require_folder(job.out)
     name = checked_name(job.name)
-    drawn: list[tuple[Volume, Annotation]] = []
-    for image_path, labels_path in zip(job.images, job.drawings, strict=True):
-        image, label_map = read_image(image_path, job.series), read_label_map(labels_path)
-        check_same_grid(image, label_map, image_path, labels_path)
-        annotation = Annotation.from_label_map(
-            label_map, job.label, scribbles=job.scribbles, complete=job.complete, source=str(labels_path)
-        )
-        drawn.append((image, annotation))
+    drawn = [
+        read_drawn_scan(image, labels, job.label, scribbles=job.scribbles, complete=job.complete, series=job.series)
+        for image, labels in zip(job.images, job.drawings, strict=True)
+    ]
 
     from PromptSegLib.learning.drawing import DrawnScan
     from PromptSegLib.learning.tuning import tune
@@ -82,6 +77,44 @@ def tune_files(
     return token
 
 
+def require_pairs(images: Sequence[Path], drawings: Sequence[Path]) -> None:
+    """InputError unless there is a drawing for each image."""
+    if len(images) != len(drawings):
+        raise InputError(
+            f"{len(images)} images but {len(drawings)} drawings: give one --labels per --image, in the same order"
+        )
+
+
+def read_drawn_scan(
+    image_path: Path, labels_path: Path, label: int | None, *, scribbles: bool, complete: bool, series: str | None
+) -> tuple[Volume, Annotation]:
+    """A scan and what was drawn of a structure on it.
+
+    Args:
+        label: of the structure; None for the only one there is.
+
+    Raises:
+        InputError: if they do not fit each other, or nothing can be learned from the drawing.
+    """
+    image, label_map = read_image(image_path, series), read_label_map(labels_path)
+    check_same_grid(image, label_map, image_path, labels_path)
+    if label is None:
+        label = _only_label(label_map, labels_path)
+    annotation = Annotation.from_label_map(
+        label_map, label, scribbles=scribbles, complete=complete, source=str(labels_path)
+    )
+    return image, annotation
+
+
+def _only_label(label_map: Volume, path: Path) -> int:
+    found = sorted({int(value) for plane in label_map.array for value in np.unique(plane)} - {0, UNKNOWN})
+    if not found:
+        raise InputError(f"there is nothing painted in {path}: draw the structure on at least one slice")
+    if len(found) > 1:
+        raise InputError(f"{path} holds the labels {', '.join(map(str, found))}: say with --label which one to learn")
+    return found[0]
+
+
 @dataclass(frozen=True)
 class SegmentJob:
     """Paths of a `segment`; see the command's options."""
@@ -89,6 +122,7 @@ class SegmentJob:
     image: Path
     tokens: Sequence[Path]
     out: Path
+    center: str | None = None
     drawn: Path | None = None
     probabilities: Path | None = None
     scribbles: bool = False
@@ -100,10 +134,14 @@ class SegmentJob:
 
 @dataclass(frozen=True)
 class SegmentedClass:
+    """center: whose numbers found it, None for the token's own; recognition: how that was chosen, if it was."""
+
     label: int
     name: str
     ml: float
     probabilities: str | None
+    center: str | None = None
+    recognition: Recognition | None = None
 
 
 def segment_files(
@@ -118,7 +156,11 @@ def segment_files(
     if job.probabilities is not None and not job.probabilities.is_dir():
         raise InputError(f"the folder {job.probabilities} does not exist: create it for the probability maps")
     tokens = [load_token(path) for path in job.tokens]
+    centers = _named_centers(tokens, job.center)
     image = read_image(job.image, job.series)
+    recognitions = _recognized(tokens, image) if job.center == AUTO else [None] * len(tokens)
+    centers = [c if r is None else r.center for c, r in zip(centers, recognitions, strict=True)]
+    tokens = [token.at_center(center) for token, center in zip(tokens, centers, strict=True)]
     drawn = None if job.drawn is None else _read_drawn(image, job, job.drawn, len(tokens))
 
     from PromptSegLib.inference.segmenter import Segmenter
@@ -139,8 +181,21 @@ def segment_files(
             target = job.probabilities / f"{number}_{_file_name(token.name)}.nii.gz"
             write_image(result.probabilities[number - 1], target)
         ml = float(counts[number]) * image.geometry.voxel_volume_mm3 / 1000
-        classes.append(SegmentedClass(number, token.name, round(ml, 2), None if target is None else str(target)))
+        path, at = None if target is None else str(target), number - 1
+        classes.append(SegmentedClass(number, token.name, round(ml, 2), path, centers[at], recognitions[at]))
     return classes
+
+
+def _named_centers(tokens: Sequence[ClassToken], name: str | None) -> list[str | None]:
+    """What the center is called in each token; None for the token itself. InputError where one has no such center."""
+    if name is None or name in (AUTO, BASE):
+        return [None] * len(tokens)
+    return [token.centers[find_center(token.centers, name, token.name)].name for token in tokens]
+
+
+def _recognized(tokens: Sequence[ClassToken], image: Volume) -> list[Recognition | None]:
+    statistics = scan_statistics(image)
+    return [token.recognize(statistics) for token in tokens]
 
 
 def _file_name(name: str) -> str:

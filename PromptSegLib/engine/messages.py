@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from PromptSegLib.tokens.recognition import Recognition
+
 Box = tuple[slice, slice, slice]
 
 
@@ -65,7 +67,8 @@ class SegmentedClass:
     """What was found of one class.
 
     box: the part of the scan that holds it, empty where nothing was found; mask: bool, of the box's shape;
-    confidence: mean probability of the voxels found, 0 where there are none; ml: their volume.
+    confidence: mean probability of the voxels found, 0 where there are none; ml: their volume; recognition: of the
+    center that the scan is of, None for a token without centers.
     """
 
     key: str
@@ -73,6 +76,7 @@ class SegmentedClass:
     mask: np.ndarray
     confidence: float = 0.0
     ml: float = 0.0
+    recognition: Recognition | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """How a client and a worker talk: JSON, one message a line, arrays in files of a folder that both can reach.
 
-Version 1. The worker begins with ``{"event": "hello", "protocol": 1, "version": …}``. The client sends requests
+Version 2. The worker begins with ``{"event": "hello", "protocol": 2, "version": …}``. The client sends requests
 ``{"id": 7, "method": "tune", "arguments": {…}}``; about request 7 the worker sends ``progress``, ``preview`` and
 ``checkpoint`` events, and at last one of ``done``, ``failed`` or ``cancelled``; training that is cancelled is ``done``
 with what there is. A ``notice`` is a sentence for the user. Three requests have no answer and are obeyed while another
@@ -8,7 +8,7 @@ one is worked on: ``cancel`` (``{"id": 7}``), ``focus`` (``{"axis": 0, "index": 
 worker but not the folder.
 
 Values that JSON lacks are objects with a ``$``: arrays (name, type and shape of a raw file), bytes, slices, mappings
-with whole numbers as keys, and the dataclasses of `PromptSegLib.engine.messages` and `PromptSegLib.imaging.volume`.
+with whole numbers as keys, and the dataclasses of `PromptSegLib.engine.messages` and what these are made of.
 Nothing else is accepted, and nothing is ever executed.
 """
 
@@ -29,8 +29,9 @@ import numpy as np
 
 from PromptSegLib.engine import messages
 from PromptSegLib.imaging.volume import Geometry, Volume
+from PromptSegLib.tokens.recognition import Recognition
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 _DATACLASSES: dict[str, type] = {
     kind.__name__: kind
@@ -44,6 +45,7 @@ _DATACLASSES: dict[str, type] = {
         messages.SegmentedClass,
         messages.Suggestion,
         messages.TuneResult,
+        Recognition,
     )
 }
 _DTYPES = frozenset("?bBhHiIlLqQefd")

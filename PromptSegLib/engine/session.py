@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +29,7 @@ from PromptSegLib.engine.previewing import PreviewOrder
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
 from PromptSegLib.imaging.interpolation import DrawnShape
+from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.volume import Volume, slice_stack
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.scan_features import ScanFeatures
@@ -41,6 +42,7 @@ from PromptSegLib.networks.backbone import Features
 from PromptSegLib.networks.device import is_out_of_memory, release_memory
 from PromptSegLib.networks.weights import load_network
 from PromptSegLib.tokens.class_token import ClassToken, Terminology, parse_token
+from PromptSegLib.tokens.recognition import Recognition
 
 PREVIEW_SHARE = 0.25
 """Of the time of training, at most this part goes into previews."""
@@ -86,6 +88,7 @@ class Session:
     """Called with sentences for the user, as when memory ran out on the graphics card."""
 
     _image: Volume | None = None
+    _statistics: dict[str, float] | None = None
     _classes: dict[str, _Class] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -111,7 +114,7 @@ class Session:
         array = image.array
         if array.dtype.kind == "f" and not all(bool(np.isfinite(plane).all()) for plane in array):
             raise InputError("the scan holds values that are not finite: mend it before segmenting")
-        self._image = image
+        self._image, self._statistics = image, None
         self._features.clear()
         for entry in self._classes.values():
             entry.drawing = entry.doubt = None
@@ -239,6 +242,8 @@ class Session:
     ) -> list[SegmentedClass]:
         """Find these classes in the whole scan. A voxel belongs to one class at most; drawn slices stay as drawn.
 
+        A token with centers is used as the one that the scan is most like; the result says which.
+
         Raises:
             InterruptedError: once cancelled.
         """
@@ -247,7 +252,9 @@ class Session:
         if untrained:
             name = self._entry(untrained[0]).info.name
             raise InputError(f"'{name}' was not trained yet: press Train first")
-        tokens = [token for key in keys if (token := self._entry(key).token) is not None]
+        own = [token for key in keys if (token := self._entry(key).token) is not None]
+        recognitions = [self._recognized(token, image) for token in own]
+        tokens = [t.at_center(found.center if found else None) for t, found in zip(own, recognitions, strict=True)]
         report(Progress("segmenting", 0.0))
         drawn = self._drawn(keys, image)
 
@@ -266,7 +273,7 @@ class Session:
                 raise InterruptedError("segmenting was cancelled")
             axis = next(axis for axis in range(3) if slice_stack(image, axis).plane == token.plane)
             self._entry(key).doubt = (axis, doubt)
-            results.append(_class_of(key, number, found, image))
+            results.append(replace(_class_of(key, number, found, image), recognition=recognitions[number - 1]))
         return results
 
     def suggest_slice(self, key: str) -> Suggestion:
@@ -355,6 +362,13 @@ class Session:
         """Keep what a preview of slice ``index`` needs while ``drawing`` is learned."""
         sight = Sight.of(image, drawing.plane, drawing.spacing_mm, drawing.window.kind)
         encode_ahead(self._network, self._features, image, sight, index)
+
+    def _recognized(self, token: ClassToken, image: Volume) -> Recognition | None:
+        if not token.centers:
+            return None
+        if self._statistics is None:
+            self._statistics = scan_statistics(image)
+        return token.recognize(self._statistics)
 
     def _move_to_cpu(self) -> None:
         self._features.clear()

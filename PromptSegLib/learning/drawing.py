@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import Annotation
-from PromptSegLib.imaging.volume import Volume, slice_stack
+from PromptSegLib.imaging.volume import SliceStack, Volume, slice_stack
 from PromptSegLib.imaging.window import Window, window_for
 from PromptSegLib.imaging.working_grid import WorkingGrid, body_box, working_spacing
+from PromptSegLib.tokens.class_token import ClassToken
 
 MIN_BOX = 128
 """Smallest working image in pixels: what the crops of a training step take."""
@@ -38,12 +39,13 @@ class DrawnScan:
 class WorkingSlice:
     """One drawn slice as the backbone sees it, cropped to the body. Shapes (1, h, w), multiples of 32.
 
-    image: in [-1, 1]; target: share of the structure in each pixel, [0, 1]; known: bool.
+    image: in [-1, 1]; target: share of the structure in each pixel, [0, 1]; known: bool; scan: number of the scan.
     """
 
     image: Tensor
     target: Tensor
     known: Tensor
+    scan: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,18 @@ class Drawing:
     scans: int
 
 
-def prepare_drawing(scans: Sequence[DrawnScan]) -> Drawing:
+def prepare_drawing(
+    scans: Sequence[DrawnScan], *, like: ClassToken | None = None, most_slices: int = MAX_SLICES
+) -> Drawing:
     """Bring the drawn slices of one structure to a common working spacing.
 
+    Args:
+        like: sees the scans as this token does, instead of choosing the spacing.
+        most_slices: that are used of all scans together.
+
     Raises:
-        InputError: if the scans were drawn on different planes, CT and other scans are mixed, or the drawing is too
-            small to show structure and background.
+        InputError: if the scans were drawn on different planes, CT and other scans are mixed, the drawing is too
+            small to show structure and background, or plane or kind of the scans are not those of the token.
     """
     if not scans:
         raise InputError("there is no drawn scan to learn from: give at least one image and its drawing")
@@ -75,20 +83,16 @@ def prepare_drawing(scans: Sequence[DrawnScan]) -> Drawing:
     if len({window.kind for window in windows}) > 1:
         raise InputError("CT scans and others are mixed: learn a class from scans of one kind")
 
-    diameters = [
-        d for scan, s in zip(scans, stacks, strict=True) for d in _diameters(scan, s.spacing[1] * s.spacing[2])
-    ]
-    native = float(np.median([np.sqrt(stack.spacing[1] * stack.spacing[2]) for stack in stacks]))
-    spacing = working_spacing(float(np.median(diameters)), native)
+    spacing = _own_spacing(scans, stacks) if like is None else _spacing_of(like, planes[0], windows[0].kind)
 
     working: list[WorkingSlice] = []
-    for scan, stack, window in zip(scans, stacks, windows, strict=True):
+    for number, (scan, stack, window) in enumerate(zip(scans, stacks, windows, strict=True)):
         grid = WorkingGrid((stack.shape[1], stack.shape[2]), stack.spacing[1:], spacing)
         images = stack.view(scan.image.array)
-        for index in _chosen_slices(scan, MAX_SLICES // len(scans)):
+        for index in _chosen_slices(scan, max(1, most_slices // len(scans))):
             part = _working_slice(scan, index, images[index], grid, window)
             if part is not None:
-                working.append(part)
+                working.append(replace(part, scan=number))
     inside = any(bool((part.known & (part.target > 0.5)).any()) for part in working)
     outside = any(bool((part.known & (part.target <= 0.5)).any()) for part in working)
     if not (inside and outside):
@@ -103,6 +107,26 @@ def prepare_drawing(scans: Sequence[DrawnScan]) -> Drawing:
         pieces="one" if all(_is_one_piece(scan) for scan in scans) else "many",
         scans=len(scans),
     )
+
+
+def _own_spacing(scans: Sequence[DrawnScan], stacks: Sequence[SliceStack]) -> float:
+    diameters = [
+        d for scan, s in zip(scans, stacks, strict=True) for d in _diameters(scan, s.spacing[1] * s.spacing[2])
+    ]
+    native = float(np.median([np.sqrt(stack.spacing[1] * stack.spacing[2]) for stack in stacks]))
+    return working_spacing(float(np.median(diameters)), native)
+
+
+def _spacing_of(token: ClassToken, plane: str, kind: str) -> float:
+    if plane != token.plane:
+        raise InputError(f"the drawings are {plane}, and the token '{token.name}' is {token.plane}: draw on its plane")
+    if kind != token.window.kind:
+        kinds = {"ct": "CT scans", "percentile": "scans other than CT"}
+        raise InputError(
+            f"the token '{token.name}' is for {kinds[token.window.kind]}, and these are {kinds[kind]}: "
+            "learn a token of its own for them"
+        )
+    return token.spacing_mm
 
 
 def _chosen_slices(scan: DrawnScan, most: int) -> list[int]:

@@ -10,18 +10,19 @@ from __future__ import annotations
 import datetime
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
 from PromptSegLib.learning.features import FeatureCache, full_resolution, stack
 from PromptSegLib.learning.losses import known_dice_focal
 from PromptSegLib.learning.prototypes import deep_prompts, kmeans
-from PromptSegLib.networks.backbone import Backbone, BackboneModule, Features, count_parameters
+from PromptSegLib.networks.backbone import Backbone, BackboneModule, Features, Prompts, count_parameters
 from PromptSegLib.networks.head import HEAD_TOKENS, INITIAL_SCALE, class_logits, head_shapes
 from PromptSegLib.tokens.class_token import (
     BackboneReference,
@@ -31,6 +32,7 @@ from PromptSegLib.tokens.class_token import (
     Training,
     checked_name,
 )
+from PromptSegLib.tokens.recognition import Profile
 
 HELD_OUT_TILE = 16
 HELD_OUT_SHARE = 0.15
@@ -40,7 +42,6 @@ WHOLE_SLICES_FROM = 8
 _EVALUATE_EVERY = 10
 _FEWEST_STEPS, _STEPS_PER_SLICE, _MOST_STEPS = 20, 2, 160
 _BATCH = 4
-_EVALUATED_SLICES = 6
 _PROMPT_SLICES = 10
 _PROBE_PIXELS = 1000
 _GLIMPSE_STEPS = 30
@@ -116,8 +117,9 @@ def tune(
     token_shapes(backbone, prompting)
     started = time.monotonic()
     drawing = prepare_drawing(scans)
-    tuner = _Tuner(drawing, backbone, encode or backbone.encode, options, prompting, started, cancelled)
+    tuner = Tuner(drawing, backbone, encode or backbone.encode, options, prompting, started, cancelled)
     reference = BackboneReference(backbone.name, backbone.fingerprint(), backbone.preset_name)
+    profile = Profile.of([scan_statistics(scan.image) for scan in scans])
 
     def token(calibration: Calibration) -> ClassToken:
         return ClassToken(
@@ -131,6 +133,7 @@ def tune(
             window=drawing.window,
             pieces=drawing.pieces,
             calibration=calibration,
+            profile=profile,
             numbers={key: value.detach().cpu().float().numpy() for key, value in tuner.best.items()},
             training=Training(
                 scans=drawing.scans,
@@ -147,8 +150,11 @@ def tune(
     return token(tuner.calibration())
 
 
-class _Tuner:
+class Tuner:
     """One run of tuning; `best` holds the numbers to keep, without a leading class axis."""
+
+    most_evaluated = 6
+    """Slices that the held-out part is looked at on."""
 
     def __init__(
         self,
@@ -220,9 +226,9 @@ class _Tuner:
 
     def _evaluated_slices(self) -> list[int]:
         holding = [i for i, k in enumerate(self.held_out) if k.any()]
-        if len(holding) <= _EVALUATED_SLICES:
+        if len(holding) <= self.most_evaluated:
             return holding
-        order = torch.randperm(len(holding), generator=self.generator)[:_EVALUATED_SLICES]
+        order = torch.randperm(len(holding), generator=self.generator)[: self.most_evaluated]
         return sorted(holding[i] for i in order.tolist())
 
     def run(
@@ -230,11 +236,8 @@ class _Tuner:
     ) -> None:
         options = self.options
         steps = options.steps or min(_FEWEST_STEPS + _STEPS_PER_SLICE * len(self.drawing.slices), _MOST_STEPS)
-        points, truth = self._embeddings()
-        ready()
         try:
-            numbers = self._first_guess(points, truth, improved)
-            numbers |= self._deep_prompts()
+            numbers = self._start(ready, improved)
         except InterruptedError:
             if not self.best:
                 raise
@@ -273,15 +276,25 @@ class _Tuner:
         crops = [self.cache.crop(self.generator) for _ in range(_BATCH)]
         source, target, known = stack(crops, self.device)
         features = source if isinstance(source, Features) else self.backbone.encode(source, parameters)
-        logits = class_logits(self.backbone.decode(features, parameters), parameters, features.size)
+        logits = self._class_logits(features, parameters)
         loss = known_dice_focal(logits, target, known)
         optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
+        torch.autograd.backward(loss + self._pull(parameters))
         optimizer.step()
         return float(loss.detach())
 
-    def _embeddings(self) -> tuple[Tensor, Tensor]:
-        """What the backbone alone makes of known pixels (V, C), and their targets (V,)."""
+    def _start(self, ready: Callable[[], None], improved: Callable[[], None]) -> dict[str, Tensor]:
+        """The numbers that gradients start from; InterruptedError if it was cancelled before there are any."""
+        points, truth = self._points()
+        ready()
+        return self._first_guess(points, truth, improved) | self._deep_prompts()
+
+    def _pull(self, parameters: Mapping[str, Tensor]) -> Tensor | float:
+        """What is added to the loss, whatever the drawing."""
+        return 0.0
+
+    def _points(self, prompts: Prompts | None = None) -> tuple[Tensor, Tensor]:
+        """Embeddings (V, C) of some known pixels of every slice, under these prompts, and the pixels' targets (V,)."""
         embeddings, targets = [], []
         per_slice = max(200, 2 * _PROBE_PIXELS // len(self.drawing.slices))
         for number, part in enumerate(self.drawing.slices):
@@ -291,8 +304,10 @@ class _Tuner:
             self._check_cancelled()
             with torch.no_grad():
                 features = self.cache.views[number].features
-                features = features or self.encode(part.image[None].to(self.device))
-                embedding = full_resolution(self.backbone.decode(features), features.size)[0].cpu()
+                if features is None:
+                    image = part.image[None].to(self.device)
+                    features = self.encode(image) if prompts is None else self.backbone.encode(image, prompts)
+                embedding = full_resolution(self.backbone.decode(features, prompts), features.size)[0].cpu()
             for pixels in self._sample(part.target[0], known, per_slice):
                 embeddings.append(embedding[:, pixels[:, 0], pixels[:, 1]].T)
                 targets.append(part.target[0][pixels[:, 0], pixels[:, 1]])
@@ -325,14 +340,15 @@ class _Tuner:
         return chosen
 
     def _probe(
-        self, numbers: dict[str, Tensor], points: Tensor, truth: Tensor, improved: Callable[[], None]
+        self, numbers: dict[str, Tensor], points: Tensor, truth: Tensor, improved: Callable[[], None] | None = None
     ) -> dict[str, Tensor]:
+        """The head's numbers that fit these pixels best; improved: called early, when its head alone is the best."""
         parameters = {name: value[None].clone().requires_grad_() for name, value in numbers.items()}
         optimizer = torch.optim.Adam(parameters.values(), lr=2e-2)
         embedding = points.T[None, :, None, :]
         head_alone = next((v for v in self.backbone.prompting_variants if not self.backbone.prompt_shapes(v)), None)
         for step in range(self.options.probe_steps):
-            if step == _GLIMPSE_STEPS and head_alone is not None:
+            if step == _GLIMPSE_STEPS and head_alone is not None and improved is not None:
                 self.best_prompting = head_alone
                 self.best = {name: value.detach()[0].clone().to(self.device) for name, value in parameters.items()}
                 improved()
@@ -364,7 +380,11 @@ class _Tuner:
         with torch.no_grad():
             features = self.cache.views[number].features
             features = features or self.backbone.encode(part.image[None].to(self.device), parameters)
-            return class_logits(self.backbone.decode(features, parameters), parameters, features.size).cpu()
+            return self._class_logits(features, parameters).cpu()
+
+    def _class_logits(self, features: Features, parameters: Mapping[str, Tensor]) -> Tensor:
+        """Logits (B, h, w) as they are judged."""
+        return class_logits(self.backbone.decode(features, parameters), parameters, features.size)
 
     def _held_out_logits(self, parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Logits and targets of all held-out pixels of the evaluated slices, flat."""
@@ -381,17 +401,23 @@ class _Tuner:
         The held-out part lies on the drawn slices themselves and hardly tells a probe from tuned prompts, which are
         much better on all other slices: so the later state wins unless it falls behind by more than `_TOLERANCE`.
         """
-        dsc: float | None = None
-        if self.evaluated:
-            logits, target = self._held_out_logits(parameters)
-            found, truth = logits > 0, target > 0.5
-            dsc = 2 * float((found & truth).sum()) / max(1.0, float(found.sum() + truth.sum()))
+        dsc = self._held_out_dsc(parameters)
         better = dsc is None or dsc >= self._highest_dsc - _TOLERANCE
         if better:
-            self._highest_dsc = max(self._highest_dsc, dsc or 0.0)
-            self.best_step, self.best_dsc = step, dsc
-            self.best = {name: value.detach()[0].clone() for name, value in parameters.items()}
+            self._keep(parameters, step, dsc)
         return dsc, better
+
+    def _held_out_dsc(self, parameters: dict[str, Tensor]) -> float | None:
+        if not self.evaluated:
+            return None
+        logits, target = self._held_out_logits(parameters)
+        found, truth = logits > 0, target > 0.5
+        return 2 * float((found & truth).sum()) / max(1.0, float(found.sum() + truth.sum()))
+
+    def _keep(self, parameters: dict[str, Tensor], step: int, dsc: float | None) -> None:
+        self._highest_dsc = max(self._highest_dsc, dsc or 0.0)
+        self.best_step, self.best_dsc = step, dsc
+        self.best = {name: value.detach()[0].clone() for name, value in parameters.items()}
 
     def calibration(self) -> Calibration:
         """Platt scaling on the held-out pixels, drawn towards no change where these are few."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,54 +16,39 @@ from safetensors.numpy import load, save
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.files import write_bytes
 from PromptSegLib.imaging.window import Window
+from PromptSegLib.tokens.centers import Center, find_center, numbers_of, parse_centers, split_numbers
+from PromptSegLib.tokens.recognition import Profile, Recognition, recognize
+from PromptSegLib.tokens.records import (
+    BackboneReference,
+    Calibration,
+    Terminology,
+    Training,
+    checked_name,
+    printable,
+)
 
 FORMAT = "promptseg-class-token"
 FORMAT_VERSION = 1
+CENTERS_VERSION = 2
+"""Of files with centers; a token without any is written as version 1, which earlier PromptSegs read."""
+
 SUFFIX = ".promptseg"
 MAX_BYTES = 256 * 1024
+MAX_BYTES_WITH_CENTERS = 512 * 1024
 PLANES = ("axial", "coronal", "sagittal")
 
-_MAX_NAME = 120
-_MAX_METADATA_BYTES = 16 * 1024
-
 
 @dataclass(frozen=True)
-class Terminology:
-    """A coded meaning, such as ("SCT", "64033007", "Kidney")."""
+class _Format:
+    """A version of the file, and how many bytes it and its description take at most."""
 
-    scheme: str
-    code: str
-    meaning: str
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """From the network's logit to the calibrated one: ``scale * logit + offset`` (Platt 1999)."""
-
-    scale: float = 1.0
-    offset: float = 0.0
+    version: int
+    most_bytes: int
+    most_description: int
 
 
-@dataclass(frozen=True)
-class BackboneReference:
-    """The one backbone that a token works with: name for people, fingerprint (SHA-256) for certainty."""
-
-    name: str
-    fingerprint: str
-    preset: str
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a token came about. date: ISO 8601, day only; held_out_dsc: on the part of the drawing kept aside."""
-
-    scans: int
-    slices: int
-    steps: int
-    seconds: float
-    date: str
-    seed: int
-    held_out_dsc: float | None = None
+_WITHOUT_CENTERS = _Format(FORMAT_VERSION, MAX_BYTES, 16 * 1024)
+_WITH_CENTERS = _Format(CENTERS_VERSION, MAX_BYTES_WITH_CENTERS, 128 * 1024)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +65,8 @@ class ClassToken:
         window: of intensities.
         pieces: whether the structure was one piece on the drawing ("one") or several ("many").
         numbers: float32 arrays by name.
+        profile: what the scans that it was learned from are like; None if that was not recorded.
+        centers: for other hospitals or scanners; the token itself, without any of them, is their base.
     """
 
     name: str
@@ -95,6 +81,22 @@ class ClassToken:
     terminology: Terminology | None = None
     calibration: Calibration = field(default_factory=Calibration)
     pieces: str = "one"
+    profile: Profile | None = None
+    centers: tuple[Center, ...] = ()
+
+    def at_center(self, name: str | None) -> ClassToken:
+        """The token as this center uses it, or its base, without centers; InputError if there is none of this name."""
+        if name is None:
+            return replace(self, centers=())
+        center = self.centers[find_center(self.centers, name, self.name)]
+        return replace(self, numbers=center.applied(self.numbers), centers=())
+
+    def recognize(self, statistics: Mapping[str, float]) -> Recognition | None:
+        """Which center a scan with these statistics is of; None if the token has no centers."""
+        if not self.centers:
+            return None
+        profiles: dict[str | None, Profile] = {center.name: center.profile for center in self.centers}
+        return recognize(statistics, profiles if self.profile is None else {None: self.profile, **profiles})
 
     def save(self, path: str | Path) -> None:
         """Write atomically. InputError if the folder is missing or full, or the name of the file is not a token's."""
@@ -105,19 +107,22 @@ class ClassToken:
 
     def to_bytes(self) -> bytes:
         """The content of the token's file, the same bytes for equal tokens; `parse_token` is the inverse."""
-        metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "token": json.dumps(self.describe())}
-        data = _in_order(
-            save({name: np.ascontiguousarray(n, dtype=np.float32) for name, n in self.numbers.items()}, metadata)
-        )
-        if len(data) > MAX_BYTES:
+        kind = _WITH_CENTERS if self.centers else _WITHOUT_CENTERS
+        metadata = {"format": FORMAT, "version": str(kind.version), "token": json.dumps(self.describe())}
+        numbers = {name: np.ascontiguousarray(n, dtype=np.float32) for name, n in self.numbers.items()}
+        deltas = {name: np.ascontiguousarray(n, dtype=np.float16) for name, n in numbers_of(self.centers).items()}
+        data = _in_order(save(numbers | deltas, metadata))
+        if len(data) > kind.most_bytes or sum(map(len, metadata.values())) > kind.most_description:
+            advice = "remove or merge some of its centers" if self.centers else "shorten its name"
             raise InputError(
-                f"the token '{self.name}' would take {len(data)} bytes, more than {MAX_BYTES}: shorten its name"
+                f"the token '{self.name}' would take {len(data)} bytes, more than it may "
+                f"({kind.most_bytes}, {kind.most_description} of them for its description): {advice}"
             )
         return data
 
     def describe(self) -> dict[str, Any]:
         """All but the numbers, ready for JSON."""
-        return {
+        described: dict[str, Any] = {
             "name": self.name,
             "color": list(self.color),
             "terminology": vars(self.terminology) if self.terminology else None,
@@ -130,6 +135,11 @@ class ClassToken:
             "pieces": self.pieces,
             "training": vars(self.training),
         }
+        if self.profile is not None:
+            described["profile"] = self.profile.describe()
+        if self.centers:
+            described["centers"] = [center.describe() for center in self.centers]
+        return described
 
     def require_backbone(self, name: str, fingerprint: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """InputError unless the token was trained on this very backbone and has just the numbers it wants."""
@@ -156,29 +166,33 @@ def load_token(path: str | Path) -> ClassToken:
     if not path.is_file():
         raise InputError(f"there is no class token {path}: check the path")
     size = path.stat().st_size
-    if size > MAX_BYTES:
+    if size > MAX_BYTES_WITH_CENTERS:
         raise InputError(
-            f"{path} has {size} bytes, and a class token has at most {MAX_BYTES}: this is another kind of file"
+            f"{path} has {size} bytes, and a class token has at most {MAX_BYTES_WITH_CENTERS}: "
+            "this is another kind of file"
         )
     return parse_token(path.read_bytes(), str(path))
 
 
 def parse_token(data: bytes, source: str = "the class token") -> ClassToken:
     """As `load_token`, from the content of a file; ``source`` is what a message calls it."""
-    if len(data) > MAX_BYTES:
-        raise InputError(f"{source} has {len(data)} bytes, more than a class token's {MAX_BYTES}: choose another")
+    if len(data) > MAX_BYTES_WITH_CENTERS:
+        raise InputError(
+            f"{source} has {len(data)} bytes, more than a class token's {MAX_BYTES_WITH_CENTERS}: choose another"
+        )
     metadata = _metadata(data, source)
+    with_centers = metadata["version"] == str(CENTERS_VERSION)
     try:
         numbers = load(data)
     except (SafetensorError, KeyError) as error:
         raise InputError(f"{source} is damaged or cut off ({error}): get the file again") from error
     for name, array in numbers.items():
-        if array.dtype != np.float32:
+        if array.dtype != np.float32 and not (with_centers and array.dtype == np.float16):
             raise InputError(f"{source}: {name!r:.80} is {array.dtype}, not float32: the file is damaged")
         if not np.isfinite(array).all():
             raise InputError(f"{source}: {name!r:.80} holds values that are not finite: train the class again")
     try:
-        return _from_description(json.loads(metadata["token"]), numbers)
+        return _from_description(json.loads(metadata["token"]), numbers, with_centers)
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise InputError(f"{source} has a damaged description ({error}): get the file again") from error
 
@@ -205,24 +219,32 @@ def _metadata(data: bytes, source: str) -> dict[str, str]:
         raise InputError(f"{source} is not a class token: choose a file written by PromptSeg") from error
     if not is_token:
         raise InputError(f"{source} is not a class token: choose a file written by PromptSeg")
-    if metadata.get("version") != str(FORMAT_VERSION):
+    with_centers = metadata.get("version") == str(CENTERS_VERSION)
+    kind = _WITH_CENTERS if with_centers else _WITHOUT_CENTERS
+    if metadata.get("version") != str(kind.version):
         raise InputError(
-            f"{source} has token format {metadata.get('version')!r:.20}, not '{FORMAT_VERSION}': update PromptSeg"
+            f"{source} has token format {metadata.get('version')!r:.20}, not '{FORMAT_VERSION}' "
+            f"or '{CENTERS_VERSION}': update PromptSeg"
         )
-    if sum(len(v) for v in metadata.values()) > _MAX_METADATA_BYTES:
-        raise InputError(f"{source} has a description of more than {_MAX_METADATA_BYTES} bytes: the file is damaged")
+    if len(data) > kind.most_bytes:
+        raise InputError(
+            f"{source} has {len(data)} bytes, and a class token without centers at most {kind.most_bytes}: "
+            "this is another kind of file"
+        )
+    if sum(len(v) for v in metadata.values()) > kind.most_description:
+        raise InputError(f"{source} has a description of more than {kind.most_description} bytes: the file is damaged")
     declared = 0
     for entry in header.values():
         shape = entry.get("shape") if isinstance(entry, dict) else None
         if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
             raise InputError(f"{source} has a damaged table of numbers: get the file again")
         declared += math.prod(shape)
-    if declared * 4 > MAX_BYTES:
+    if declared * (2 if with_centers else 4) > kind.most_bytes:
         raise InputError(f"{source} declares more numbers than a class token can hold: the file is damaged")
     return dict(metadata)
 
 
-def _from_description(data: dict[str, Any], numbers: dict[str, np.ndarray]) -> ClassToken:
+def _from_description(data: dict[str, Any], numbers: dict[str, np.ndarray], with_centers: bool) -> ClassToken:
     color = tuple(int(c) for c in data["color"])
     if len(color) != 3 or not all(0 <= c <= 255 for c in color):
         raise ValueError("color is not three numbers from 0 to 255")
@@ -231,54 +253,33 @@ def _from_description(data: dict[str, Any], numbers: dict[str, np.ndarray]) -> C
         raise ValueError(f"spacing of {spacing} mm")
     if data["plane"] not in PLANES or data["pieces"] not in ("one", "many"):
         raise ValueError("unknown plane or pieces")
-    calibration = Calibration(float(data["calibration"]["scale"]), float(data["calibration"]["offset"]))
-    if not (math.isfinite(calibration.scale) and math.isfinite(calibration.offset)):
-        raise ValueError("calibration is not finite")
     window = Window.from_json(data["window"])
     if not (math.isfinite(window.lower) and math.isfinite(window.upper)):
         raise ValueError("window is not finite")
     terminology = data["terminology"]
-    training = data["training"]
-    held_out = training["held_out_dsc"]
+    profile = data.get("profile")
+    base, deltas = split_numbers(numbers, len(data["centers"])) if with_centers else (numbers, [])
+    if with_centers and not deltas:
+        raise ValueError("no centers")
+    if any(array.dtype != np.float32 for array in base.values()):
+        raise ValueError("a number of the token itself is not float32")
     return ClassToken(
-        name=checked_name(_text(data["name"])),
+        name=checked_name(printable(data["name"])),
         color=(color[0], color[1], color[2]),
-        terminology=Terminology(**{key: _text(value) for key, value in terminology.items()}) if terminology else None,
-        backbone=BackboneReference(**{key: _text(data["backbone"][key]) for key in ("name", "fingerprint", "preset")}),
-        prompting=_text(data["prompting"]),
+        terminology=Terminology(**{key: printable(value) for key, value in terminology.items()})
+        if terminology
+        else None,
+        backbone=BackboneReference(
+            **{key: printable(data["backbone"][key]) for key in ("name", "fingerprint", "preset")}
+        ),
+        prompting=printable(data["prompting"]),
         plane=data["plane"],
         spacing_mm=spacing,
         window=window,
-        calibration=calibration,
+        calibration=Calibration.parse(data["calibration"]),
         pieces=data["pieces"],
-        training=Training(
-            scans=int(training["scans"]),
-            slices=int(training["slices"]),
-            steps=int(training["steps"]),
-            seconds=float(training["seconds"]),
-            date=_text(training["date"]),
-            seed=int(training["seed"]),
-            held_out_dsc=None if held_out is None else float(held_out),
-        ),
-        numbers=numbers,
+        training=Training.parse(data["training"]),
+        numbers=base,
+        profile=None if profile is None else Profile.parse(profile),
+        centers=parse_centers(data["centers"], deltas) if with_centers else (),
     )
-
-
-def _text(value: Any) -> str:
-    """Text of a file from anywhere, which will be shown: no control characters, which could steer a terminal."""
-    if not isinstance(value, str) or not _is_printable(value):
-        raise ValueError(f"{value!r} is no printable text")
-    return value
-
-
-def checked_name(name: str) -> str:
-    """A class name fit for a file and a screen; InputError when it is empty, long or has control characters."""
-    name = name.strip()
-    if not name or len(name) > _MAX_NAME or not _is_printable(name):
-        raise InputError(f"a class needs a name of 1 to {_MAX_NAME} printable characters: give one with --name")
-    return name
-
-
-def _is_printable(text: str) -> bool:
-    # Unlike str.isprintable, this lets through the joiners and wide spaces that some languages write with.
-    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)

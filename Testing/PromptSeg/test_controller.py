@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from PromptSegLib.engine.job import Job
 from PromptSegLib.engine.messages import Preview, Progress, SegmentedClass, Suggestion, TuneResult
+from PromptSegLib.tokens.recognition import Recognition
 from Testing.support import random_token, tiny_backbone
 
 
@@ -113,6 +115,18 @@ def test_train_sends_scan_and_drawing_then_tunes_then_segments(drawn: Any, clien
     client.latest("segment").finish((found(),))
     assert drawn.situation.has_preview and not drawn.situation.busy
     assert drawn.situation.structures[0].confidence == 0.9
+
+
+def test_says_which_center_was_taken(drawn: Any, client: PlayedClient) -> None:
+    from PromptSegLib.mrml.tokens import store_token
+
+    store_token(drawn.case.segmentation_node, "liver", token_data())
+    drawn.find_again("liver")
+    client.latest("segment").finish((replace(found(), recognition=Recognition("Hospital B", 0.97, True)),))
+    assert "iver: the scan is like center 'Hospital B' (97 %)." in drawn.situation.message
+    drawn.find_again("liver")
+    client.latest("segment").finish((replace(found(), recognition=Recognition(None, 0.9, False, "Hospital B")),))
+    assert "like no known center" in drawn.situation.message and drawn.situation.has_preview
 
 
 def test_the_same_is_not_sent_twice(drawn: Any, client: PlayedClient) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from PromptSegLib.tokens.centers import Center
 from PromptSegLib.tokens.class_token import load_token
+from PromptSegLib.tokens.recognition import Profile
 from Testing.support import random_token, tiny_backbone
 
 
@@ -34,6 +37,17 @@ def names(person: Any) -> list[str]:
 def test_shows_what_a_token_is(listed: Any) -> None:
     details = listed.ui.tokenDetailsLabel.text
     assert "Learned from" in details and "tiny-1" in details and "Kidney.promptseg" in details
+
+
+def test_shows_the_centers_of_a_token(person: Any) -> None:
+    token = random_token(tiny_backbone(), "Kidney")
+    center = Center("Hospital B", {}, token.training, Profile(2, {"noise": 3.0}, {"noise": 0.1}))
+    single = replace(center, name="Scanner 7", training=replace(token.training, scans=1))
+    person.controller.library.keep(replace(token, centers=(center, single)).to_bytes(), "Kidney", None)
+    person.ui.tokensCollapsibleButton.collapsed = False
+    person.wait(lambda: person.ui.tokensTable.rowCount == 1)
+    person.ui.tokensTable.selectRow(0)
+    assert "Hospital B (2 scans), Scanner 7 (1 scan)." in person.ui.tokenDetailsLabel.text
 
 
 def test_buttons_wait_for_a_selection_and_say_so(person: Any) -> None:

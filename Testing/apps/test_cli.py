@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -23,68 +22,20 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from PromptSegLib.apps import console
-from PromptSegLib.apps.cli import main
 from PromptSegLib.apps.console import spread_lists
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.formats import read_image, read_label_map, write_image
 from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.learning import tuning
-from PromptSegLib.networks import catalog, presets
+from PromptSegLib.networks import presets
 from PromptSegLib.networks.backbone import count_parameters
 from PromptSegLib.networks.punet import PUNet
-from PromptSegLib.networks.weights import DEFAULT_BACKBONE, load_backbone, save_backbone
+from PromptSegLib.networks.weights import DEFAULT_BACKBONE, load_backbone
 from PromptSegLib.tokens.class_token import load_token
-from Testing.support import TINY, drawn_labels, dsc, organ, scan, tiny_backbone, tuned_token
+from Testing.apps.running import Run, default_backbone
+from Testing.support import TINY, drawn_labels, dsc, organ, scan, tuned_token
 
 ROOT = Path(__file__).resolve().parents[2]
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-def default_backbone() -> PUNet:
-    return tiny_backbone(name=DEFAULT_BACKBONE)
-
-
-@pytest.fixture(scope="module")
-def backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("backbones")
-    save_backbone(default_backbone(), folder / f"{DEFAULT_BACKBONE}.safetensors", {"license": "CC0", "scans": 0})
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def installed(monkeypatch: pytest.MonkeyPatch, backbones: Path) -> None:
-    """The tiny backbone is the only one there is, and the default."""
-    monkeypatch.setitem(presets.PRESETS, TINY.name, TINY)
-    monkeypatch.setattr(catalog, "SHIPPED_FOLDERS", ())
-    monkeypatch.setenv("PROMPTSEG_BACKBONES", str(backbones))
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A scan, three drawn slices of it, its truth, a token and a folder, under the names that the tests use."""
-    image, truth = scan()
-    write_image(image, tmp_path / "scan.nii.gz")
-    write_image(image.with_array(drawn_labels(truth)), tmp_path / "drawing.nii.gz")
-    write_image(image.with_array(truth.astype(np.uint8)), tmp_path / "truth.nii.gz")
-    reference = replace(tuned_token().backbone, name=DEFAULT_BACKBONE)
-    replace(tuned_token(), backbone=reference).save(tmp_path / "organ.promptseg")
-    (tmp_path / "maps").mkdir()
-    return tmp_path
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.chdir(folder)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        found = capsys.readouterr()
-        return int(caught.value.code or 0), found.out, found.err
-
-    return call
 
 
 def words(text: str, **changes: str | None) -> list[str]:

@@ -257,9 +257,9 @@ def test_a_backbone_that_is_not_there_is_one_sentence() -> None:
 
 
 def test_another_version_of_the_protocol_is_refused(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "PROTOCOL_VERSION", 2)
+    monkeypatch.setattr(client_module, "PROTOCOL_VERSION", client_module.PROTOCOL_VERSION + 1)
     client = Client(tiny_transport, backbone=backbone)
-    with pytest.raises(InputError, match="speaks version 1 and the panel version 2"):
+    with pytest.raises(InputError, match="speaks version 2 and the panel version 3"):
         client.set_image(scan()[0])
     client.close()
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PromptSegLib.engine.messages import ClassInfo, Progress, SegmentedClass, SliceDrawing, TuneResult
 from PromptSegLib.engine.protocol import Codec, Lines, ProtocolError
 from PromptSegLib.imaging.volume import Geometry, Volume
+from PromptSegLib.tokens.recognition import Recognition
 
 DTYPES = st.sampled_from([np.bool_, np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
 
@@ -58,7 +59,8 @@ def test_every_message_arrives(tmp_path: Path) -> None:
     geometry = Geometry((2, 3, 4), (1.5, 0.7, 0.7), (1, 2, 3))
     volume = Volume(np.arange(24, dtype=np.int16).reshape(2, 3, 4), geometry)
     drawing = SliceDrawing(2, {5: np.eye(3, dtype=np.uint8), 7: np.zeros((3, 3), np.uint8)})
-    found = SegmentedClass("k", (slice(1, 3), slice(0, 2), slice(4, 5)), np.ones((2, 2, 1), bool), 0.9, 1.5)
+    mask, recognition = np.ones((2, 2, 1), bool), Recognition("Hospital B", 0.97, True)
+    found = SegmentedClass("k", (slice(1, 3), slice(0, 2), slice(4, 5)), mask, 0.9, 1.5, recognition)
     info = ClassInfo("Grüner Knoten", (1, 2, 3), ("SCT", "123", "Knoten"))
     result = TuneResult({"k": b"\x00\xff"}, True)
     line = there.encode({"v": volume, "d": drawing, "f": [found], "i": info, "r": result, "n": None})
@@ -69,6 +71,7 @@ def test_every_message_arrives(tmp_path: Path) -> None:
     assert np.array_equal(message["d"].planes[5], np.eye(3))
     (arrived,) = message["f"]
     assert arrived.box == found.box and np.array_equal(arrived.mask, found.mask) and arrived.confidence == 0.9
+    assert arrived.recognition == recognition
     assert message["i"] == info and message["r"] == result and message["n"] is None
 
 

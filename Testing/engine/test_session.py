@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from PromptSegLib.engine.messages import ClassInfo, Preview, Progress, SliceDraw
 from PromptSegLib.engine.previewing import PreviewOrder
 from PromptSegLib.engine.session import GPU_BECAME_FULL, Session
 from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.inference.suggestion import suggest_slice
 from PromptSegLib.learning import tuning
 from PromptSegLib.learning.features import FeatureCache
+from PromptSegLib.tokens.centers import Center
 from PromptSegLib.tokens.class_token import parse_token
+from PromptSegLib.tokens.recognition import Profile
 from Testing.engine.support import ORGAN, planes
-from Testing.support import dsc, scan, tiny_backbone
+from Testing.support import dsc, scan, tiny_backbone, tuned_token
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +41,25 @@ def drawn_session() -> tuple[Session, np.ndarray]:
     session.set_image(image)
     session.annotate("a", ORGAN, planes(truth, 3, 6, 9))
     return session, truth
+
+
+def test_a_token_with_centers_is_used_as_the_one_that_the_scan_is_like() -> None:
+    image, _ = scan()
+    token = tuned_token()
+    offset = {"head.offset": np.full(1, -30, np.float16)}
+    here = Center("Here", offset, token.training, Profile.of([scan_statistics(image)]))
+    session = Session("cpu")
+    session.set_image(image)
+    session.put_token("a", replace(token, profile=None, centers=(here,)).to_bytes())
+    (found,) = session.segment(["a"])
+    assert found.recognition is not None and found.recognition.center == "Here" and not found.mask.any()
+    session.set_image(image.with_array(image.array + np.int16(500)))
+    (found,) = session.segment(["a"])
+    assert found.recognition is not None and not found.recognition.is_known
+    session.put_token("a", token.to_bytes())
+    session.set_image(image)
+    (found,) = session.segment(["a"])
+    assert found.recognition is None and found.mask.any()
 
 
 def whole(session: Session, *keys: str) -> dict[str, np.ndarray]:

@@ -178,8 +178,8 @@ def test_a_backbone_is_no_token(path: Path) -> None:
 
 
 def test_newer_version(path: Path) -> None:
-    change_header(path, lambda header: header["__metadata__"].update(version="2"))
-    assert "token format '2', not '1': update PromptSeg" in refusal(path)
+    change_header(path, lambda header: header["__metadata__"].update(version="3"))
+    assert "token format '3', not '1' or '2': update PromptSeg" in refusal(path)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int32, np.uint8])
@@ -399,7 +399,7 @@ def test_no_image_and_no_path_in_the_file(tmp_path: Path) -> None:
     assert len(rest) == sum(4 * array.size for array in token.numbers.values())
     assert set(json.loads(header["__metadata__"]["token"])) == {
         *("name", "color", "terminology", "backbone", "prompting", "plane", "spacing_mm", "window"),
-        *("calibration", "pieces", "training"),
+        *("calibration", "pieces", "training", "profile"),
     }
     for text in (str(tmp_path), os.getcwd(), os.sep + "home", ".nii"):
         assert text.encode() not in data

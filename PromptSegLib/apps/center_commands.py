@@ -1,0 +1,161 @@
+"""The commands about centers of class tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from PromptSegLib.apps.console import INTERRUPTED, Interruption, errors, output, print_json, progress_bar
+from PromptSegLib.tokens import centers
+from PromptSegLib.tokens.class_token import ClassToken, load_token
+
+centers_app = typer.Typer(no_args_is_help=True, help="List, remove, rename and merge the centers of a token.")
+
+_Out = Annotated[Path | None, typer.Option(help="Token file to write; the same one by default.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def adapt(
+    token: Annotated[Path, typer.Option(help="Token file of the class.")],
+    center: Annotated[str, typer.Option(help="Name of the hospital or scanner.")],
+    image: Annotated[list[Path], typer.Option(help="Scan(s) of the center.")],
+    labels: Annotated[
+        list[Path] | None, typer.Option(help="Label map(s) with what was drawn, one per image, same order.")
+    ] = None,
+    label: Annotated[int | None, typer.Option(help="The structure's value, where the label maps hold several.")] = None,
+    out: _Out = None,
+    backbone: Annotated[str | None, typer.Option(help="Name or file of the backbone; the token's by default.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    seconds: Annotated[float, typer.Option(min=1, help="Time limit of the adaptation.")] = 90.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    scribbles: Annotated[bool, typer.Option("--scribbles", help="Only painted voxels are known.")] = False,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="All of the structure is drawn in the whole scan.")
+    ] = False,
+    series: Annotated[str | None, typer.Option(help="Which series of a DICOM folder, by number or id.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Add a center to a class token; the token itself and its other centers find exactly what they found before."""
+    from PromptSegLib.apps.center_jobs import AdaptJob, adapt_files
+    from PromptSegLib.learning.tuning import TuningOptions, TuningProgress
+
+    target = token if out is None else out
+    job = AdaptJob(
+        token=token,
+        center=center,
+        images=image,
+        drawings=labels or (),
+        out=target,
+        label=label,
+        scribbles=scribbles,
+        complete=complete,
+        series=series,
+        backbone=backbone,
+        device=device,
+    )
+    with progress_bar(f"Adapting to {center}", as_json) as show, Interruption() as interruption:
+
+        def report(progress: TuningProgress) -> None:
+            dsc = "" if progress.held_out_dsc is None else f"held-out DSC {progress.held_out_dsc:.3f}"
+            show(progress.step / progress.steps, f"loss {progress.loss:.3f}  {dsc}")
+
+        found = adapt_files(job, TuningOptions(seconds=seconds, seed=seed), report, interruption)
+    training = found.center.training
+    if as_json:
+        print_json(
+            {
+                "token": str(target),
+                "center": found.center.name,
+                "training": asdict(training),
+                "base_dsc": found.base_dsc,
+                "uses_base": found.uses_base,
+                "interrupted": interruption.requested,
+            }
+        )
+    else:
+        output.print(
+            f"{target}: center '{found.center.name}' of '{found.token.name}' from {training.slices} slices of "
+            f"{training.scans} scan(s) in {training.seconds:.0f} s",
+            markup=False,
+        )
+        if found.uses_base:
+            output.print("what was held out is found as well without it: the token itself is used for this center")
+        elif found.base_dsc is not None and training.held_out_dsc is not None:
+            dsc = f"{training.held_out_dsc:.3f}, without the center {found.base_dsc:.3f}"
+            output.print(f"DSC on what was held out {dsc}")
+    if interruption.requested:
+        errors.print("promptseg: interrupted; the best center so far was written")
+        raise typer.Exit(INTERRUPTED)
+
+
+@centers_app.command("list")
+def list_centers(file: Path, as_json: _Json = False) -> None:
+    """List the centers of a token."""
+    token = load_token(file)
+    if as_json:
+        print_json([describe(center) for center in token.centers])
+    else:
+        output.print(centers_table(token) if token.centers else f"'{token.name}' has no centers")
+
+
+@centers_app.command("remove")
+def remove(file: Path, name: str, out: _Out = None) -> None:
+    """Remove a center."""
+    _change(file, out, lambda found, token: centers.removed(found, name, token))
+
+
+@centers_app.command("rename")
+def rename(file: Path, name: str, new_name: str, out: _Out = None) -> None:
+    """Give a center another name."""
+    _change(file, out, lambda found, token: centers.renamed(found, name, new_name, token))
+
+
+@centers_app.command("merge")
+def merge(
+    file: Path,
+    name: str,
+    other: str,
+    new_name: Annotated[
+        str | None, typer.Option("--name", help="Name of the merged center; the first one's by default.")
+    ] = None,
+    out: _Out = None,
+) -> None:
+    """Make two centers one: the mean of what both learned, weighed by their scans."""
+    _change(file, out, lambda found, token: centers.merged(found, name, other, new_name, token))
+
+
+def centers_table(token: ClassToken) -> Table:
+    """The centers of a token, for people."""
+    table = Table("center", "scans", "slices", "numbers", "held-out DSC", "date")
+    for center in token.centers:
+        training = center.training
+        dsc = "" if training.held_out_dsc is None else f"{training.held_out_dsc:.3f}"
+        numbers = str(_numbers(center)) if center.delta else "as base"
+        table.add_row(center.name, str(training.scans), str(training.slices), numbers, dsc, training.date)
+    return table
+
+
+def describe(center: centers.Center) -> dict[str, Any]:
+    """A center for machines."""
+    return center.describe() | {"trained numbers": _numbers(center)}
+
+
+def _numbers(center: centers.Center) -> int:
+    return sum(array.size for array in center.delta.values())
+
+
+def _change(
+    file: Path, out: Path | None, change: Callable[[Sequence[centers.Center], str], tuple[centers.Center, ...]]
+) -> None:
+    """Write the token with other centers, by default in place of itself."""
+    token = load_token(file)
+    changed = replace(token, centers=change(token.centers, token.name))
+    target = file if out is None else out
+    changed.save(target)
+    names = ", ".join(f"'{center.name}'" for center in changed.centers) or "none"
+    output.print(f"{target}: centers of '{token.name}': {names}", markup=False)
