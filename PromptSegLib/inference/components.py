@@ -6,10 +6,11 @@ import numpy as np
 import SimpleITK as sitk
 
 
-def keep_pieces(labels: np.ndarray, label: int, drawn: np.ndarray | None) -> None:
-    """Remove, in place, the pieces of ``label`` that touch nothing drawn, or without a drawing all but the largest.
+def keep_pieces(labels: np.ndarray, label: int, drawn: np.ndarray | None, chosen: np.ndarray | None = None) -> None:
+    """Remove, in place, the pieces of ``label`` that touch nothing drawn, or without a drawing all but one.
 
-    labels: (slices, rows, columns); drawn: bool, same shape, voxels that the user drew.
+    labels: (slices, rows, columns); drawn: bool, same shape, voxels that the user drew; chosen: bool, same shape: the
+    one piece to be kept is that with most of these voxels, or without any, the largest.
     """
     box = _bounding_box(labels, label)
     if box is None:
@@ -23,6 +24,9 @@ def keep_pieces(labels: np.ndarray, label: int, drawn: np.ndarray | None) -> Non
         keep = np.zeros(len(sizes), dtype=bool)
         keep[np.unique(pieces[drawn[box]])] = True
     else:
+        if chosen is not None and chosen[box].any():
+            sizes = np.bincount(pieces[chosen[box]], minlength=len(sizes))
+            sizes[0] = 0
         keep = sizes == sizes.max()
     part[(pieces > 0) & ~keep[pieces]] = 0
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import SimpleITK as sitk
 
+from PromptSegLib.imaging.body import body_middles
 from PromptSegLib.imaging.volume import SliceStack
+from PromptSegLib.imaging.window import Window
 from PromptSegLib.inference.neighborhood import MARGIN_MM, Neighborhood, Place
+from PromptSegLib.tokens import place as whereabouts
 
 FAINT = -6.0
 """Logits below this, 0.25 %, are not kept: no random walk makes anything of them."""
 
 LARGE_SHARE = 0.1
 """Of a structure of many pieces, those that have at least this share of the largest one's voxels count."""
+
+
+Likelihood = Callable[[int, slice, slice], np.ndarray]
+"""Of rows and columns of a slice, how likely the structure lies there, 0 to 1."""
 
 
 @dataclass
@@ -35,15 +42,25 @@ class Found:
             _, rows, columns = _box(worth)
             self.parts.append(((part, rows, columns), logits[:, rows, columns].astype(np.float16)))
 
-    def neighborhood(self, stack: SliceStack, *, one_piece: bool) -> Neighborhood | None:
-        """The surroundings of what was found, of a structure of one piece those of the largest; None for nothing."""
+    def neighborhood(
+        self, stack: SliceStack, *, one_piece: bool, likelihood: Likelihood | None = None
+    ) -> Neighborhood | None:
+        """The surroundings of what was found; None for nothing.
+
+        Args:
+            one_piece: those of the largest piece alone.
+            likelihood: makes it the piece with most voxels where the structure is likely to lie.
+        """
         positive = [place for place, logits in self.parts if (logits > 0).any()]
         if not positive:
             return None
         around = _union(positive)
         labels = sitk.ConnectedComponent(sitk.GetImageFromArray((self._within(around) > 0).astype(np.uint8)), True)
         pieces = sitk.GetArrayViewFromImage(labels)
-        sizes = np.bincount(pieces.ravel())
+        sizes = np.zeros(int(pieces.max()) + 1)
+        for index, plane in enumerate(pieces, start=around[0].start):
+            weights = None if likelihood is None else likelihood(index, *around[1:]).ravel()
+            sizes += np.bincount(plane.ravel(), weights, len(sizes))
         sizes[0] = 0
         large = sizes == sizes.max() if one_piece else sizes >= LARGE_SHARE * sizes.max()
         inside = large[pieces]
@@ -71,6 +88,31 @@ class Found:
         for own, part in self.parts:
             _overlap(logits, place, part, own)
         return logits
+
+
+def likelihood(
+    place: whereabouts.Place | None, image: np.ndarray, stack: SliceStack, window: Window
+) -> Likelihood | None:
+    """Where a structure of this place in the body is likely to lie on a scan; None if its place is not known.
+
+    image: (slices, rows, columns) as stored.
+    """
+    if place is None:
+        return None
+    middles = body_middles(image, stack, window)
+    _, row_mm, column_mm = stack.spacing
+
+    def likely(index: int, rows: slice, columns: slice) -> np.ndarray:
+        down, right = middles[index]
+        offsets = np.meshgrid(
+            np.arange(rows.start, rows.stop) * row_mm - down,
+            np.arange(columns.start, columns.stop) * column_mm - right,
+            indexing="ij",
+        )
+        weights: np.ndarray = np.exp(-place.unlikeliness(np.stack(offsets, axis=-1), stack.plane))
+        return weights
+
+    return likely
 
 
 def _box(mask: np.ndarray) -> Place:

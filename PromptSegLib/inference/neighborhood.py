@@ -94,6 +94,12 @@ class Neighborhood:
         rest[own, rows, columns] = nothing
         return rest
 
+    def on_scan(self, stack: SliceStack, shape: tuple[int, ...]) -> np.ndarray:
+        """``inside`` on the whole scan, bool of its array's ``shape``."""
+        whole = np.zeros(shape, dtype=bool)
+        stack.view(whole)[self.place] = self.inside
+        return whole
+
     def settle(
         self, image: np.ndarray, stack: SliceStack, window: Window, check: Callable[[], None]
     ) -> Iterator[tuple[Place, np.ndarray]]:

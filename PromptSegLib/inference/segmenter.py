@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.imaging.working_grid import Box
 from PromptSegLib.inference.components import keep_pieces
 from PromptSegLib.inference.drawn import Drawn, fuse, keep_drawn
-from PromptSegLib.inference.found import Found
+from PromptSegLib.inference.found import Found, likelihood
 from PromptSegLib.inference.merging import MergedClasses
 from PromptSegLib.inference.neighborhood import Neighborhood
 from PromptSegLib.inference.scan_features import ScanFeatures
@@ -121,6 +122,7 @@ class Segmenter:
             if cancelled():
                 raise InterruptedError("segmenting was cancelled")
 
+        chosen: dict[int, Callable[[], np.ndarray]] = {}
         groups = self._groups(image)
         total = sum(group.stack.shape[0] for group in groups)
         done = 0
@@ -146,13 +148,10 @@ class Segmenter:
                 done += part.stop - part.start
                 report(done / total)
             for number, found in undrawn.items():
-                one_piece = self.tokens[number].pieces == "one" and not self.all_pieces
-                neighborhood = found.neighborhood(group.stack, one_piece=one_piece)
-                if neighborhood is None:
-                    continue
-                neighborhoods[number] = neighborhood
-                for place, logit in () if one_piece else found.outside(neighborhood.place):
-                    merged.enter(group.stack, number, place, logit)
+                neighborhood = self._around(found, number, image, group, merged)
+                if neighborhood is not None:
+                    neighborhoods[number] = neighborhood
+                    chosen[number] = partial(neighborhood.on_scan, group.stack, image.array.shape)
             source = group.stack.view(image.array)
             for number, neighborhood in neighborhoods.items():
                 for place, logit in neighborhood.settle(source, group.stack, group.window, check):
@@ -164,7 +163,8 @@ class Segmenter:
                 check()
                 if token.pieces == "one":
                     painted = None if drawn is None else drawn.labels.array == number + 1
-                    keep_pieces(merged.labels, number + 1, painted)
+                    found_voxels = chosen[number]() if number in chosen else None
+                    keep_pieces(merged.labels, number + 1, painted, found_voxels)
         return Segmentation(
             image.with_array(merged.labels),
             tuple(image.with_array(array) for array in kept),
@@ -197,6 +197,19 @@ class Segmenter:
             logit = fuse(logit, shape, part)
         planes = np.moveaxis(group.stack.restore(logit > 0), group.stack.axis, 0)
         return {part.start + row: plane for row, plane in enumerate(planes)}
+
+    def _around(
+        self, found: Found, number: int, image: Volume, group: _Group, merged: MergedClasses
+    ) -> Neighborhood | None:
+        """The surroundings of what was found of a class that was not drawn; what lies elsewhere is entered already."""
+        token = self.tokens[number]
+        one_piece = token.pieces == "one" and not self.all_pieces
+        likely = likelihood(token.place, image.array, group.stack, group.window)
+        neighborhood = found.neighborhood(group.stack, one_piece=one_piece, likelihood=likely)
+        if neighborhood is not None and not one_piece:
+            for place, logit in found.outside(neighborhood.place):
+                merged.enter(group.stack, number, place, logit)
+        return neighborhood
 
     @staticmethod
     def _shapes(group: _Group, drawn: Drawn | None) -> dict[int, DrawnShape | None]:

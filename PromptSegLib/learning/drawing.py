@@ -11,10 +11,12 @@ from torch import Tensor
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import Annotation
+from PromptSegLib.imaging.body import body_middles
 from PromptSegLib.imaging.volume import SliceStack, Volume, slice_stack
 from PromptSegLib.imaging.window import Window, window_for
 from PromptSegLib.imaging.working_grid import WorkingGrid, body_box, working_spacing
 from PromptSegLib.tokens.class_token import ClassToken
+from PromptSegLib.tokens.place import Place
 
 MIN_BOX = 128
 """Smallest working image in pixels: what the crops of a training step take."""
@@ -50,7 +52,7 @@ class WorkingSlice:
 
 @dataclass(frozen=True)
 class Drawing:
-    """The drawn slices of all scans at one working spacing."""
+    """The drawn slices of all scans at one working spacing. place: of the structure in the body, if it can be told."""
 
     slices: tuple[WorkingSlice, ...]
     plane: str
@@ -58,6 +60,7 @@ class Drawing:
     window: Window
     pieces: str
     scans: int
+    place: Place | None = None
 
 
 def prepare_drawing(
@@ -106,6 +109,7 @@ def prepare_drawing(
         window=windows[0],
         pieces="one" if all(_is_one_piece(scan) for scan in scans) else "many",
         scans=len(scans),
+        place=_place(scans, stacks, windows),
     )
 
 
@@ -175,6 +179,18 @@ def _diameters(scan: DrawnScan, pixel_mm2: float) -> list[float]:
     """Diameter in mm of the circle as large as the structure, on each slice that shows it."""
     areas = [int(scan.annotation.foreground(i).sum()) for i in scan.annotation.slices]
     return [2 * float(np.sqrt(area * pixel_mm2 / np.pi)) for area in areas if area]
+
+
+def _place(scans: Sequence[DrawnScan], stacks: Sequence[SliceStack], windows: Sequence[Window]) -> Place | None:
+    """Where in the body the structure was drawn."""
+    offsets = []
+    for scan, stack, window in zip(scans, stacks, windows, strict=True):
+        middles = body_middles(scan.image.array, stack, window)
+        for index in scan.annotation.slices:
+            mask = scan.annotation.foreground(index)
+            pixels = np.argwhere(stack.view(np.expand_dims(mask, stack.axis))[0])
+            offsets.append(pixels * np.array(stack.spacing[1:]) - middles[index])
+    return Place.of(np.concatenate(offsets))
 
 
 def _is_one_piece(scan: DrawnScan) -> bool:

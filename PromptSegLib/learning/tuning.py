@@ -133,6 +133,7 @@ def tune(
             window=drawing.window,
             pieces=drawing.pieces,
             calibration=calibration,
+            place=drawing.place,
             profile=profile,
             numbers={key: value.detach().cpu().float().numpy() for key, value in tuner.best.items()},
             training=Training(

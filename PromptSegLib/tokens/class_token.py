@@ -17,6 +17,7 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.files import write_bytes
 from PromptSegLib.imaging.window import Window
 from PromptSegLib.tokens.centers import Center, find_center, numbers_of, parse_centers, split_numbers
+from PromptSegLib.tokens.place import Place
 from PromptSegLib.tokens.recognition import Profile, Recognition, recognize
 from PromptSegLib.tokens.records import (
     BackboneReference,
@@ -65,6 +66,7 @@ class ClassToken:
         window: of intensities.
         pieces: whether the structure was one piece on the drawing ("one") or several ("many").
         numbers: float32 arrays by name.
+        place: where in the body it lies; None if that was not recorded or could not be told.
         profile: what the scans that it was learned from are like; None if that was not recorded.
         centers: for other hospitals or scanners; the token itself, without any of them, is their base.
     """
@@ -81,6 +83,7 @@ class ClassToken:
     terminology: Terminology | None = None
     calibration: Calibration = field(default_factory=Calibration)
     pieces: str = "one"
+    place: Place | None = None
     profile: Profile | None = None
     centers: tuple[Center, ...] = ()
 
@@ -135,6 +138,8 @@ class ClassToken:
             "pieces": self.pieces,
             "training": vars(self.training),
         }
+        if self.place is not None:
+            described["place"] = self.place.describe()
         if self.profile is not None:
             described["profile"] = self.profile.describe()
         if self.centers:
@@ -257,7 +262,7 @@ def _from_description(data: dict[str, Any], numbers: dict[str, np.ndarray], with
     if not (math.isfinite(window.lower) and math.isfinite(window.upper)):
         raise ValueError("window is not finite")
     terminology = data["terminology"]
-    profile = data.get("profile")
+    place, profile = data.get("place"), data.get("profile")
     base, deltas = split_numbers(numbers, len(data["centers"])) if with_centers else (numbers, [])
     if with_centers and not deltas:
         raise ValueError("no centers")
@@ -280,6 +285,7 @@ def _from_description(data: dict[str, Any], numbers: dict[str, np.ndarray], with
         pieces=data["pieces"],
         training=Training.parse(data["training"]),
         numbers=base,
+        place=None if place is None else Place.parse(place),
         profile=None if profile is None else Profile.parse(profile),
         centers=parse_centers(data["centers"], deltas) if with_centers else (),
     )

@@ -7,8 +7,9 @@ import pytest
 
 from PromptSegLib.imaging.volume import Geometry, SliceStack, Volume, slice_stack
 from PromptSegLib.imaging.window import Window
-from PromptSegLib.inference.found import FAINT, Found
+from PromptSegLib.inference.found import FAINT, Found, likelihood
 from PromptSegLib.inference.neighborhood import MARGIN_MM
+from PromptSegLib.tokens.place import Place
 
 SHAPE, SPACING = (18, 40, 48), (3.0, 2.0, 2.0)
 NOTHING = -20.0
@@ -64,6 +65,21 @@ def test_outside_is_all_that_is_not_around() -> None:
     expected = np.maximum(logits, FAINT)
     expected[around.place] = FAINT
     assert np.array_equal(whole, expected)
+
+
+def test_the_piece_where_the_structure_is_likely_goes_before_a_larger_one() -> None:
+    large, second = ball(12, (8, 20, 40)), ball(8, (8, 20, 8))
+    body = np.full(SHAPE, -1000, np.int16)
+    body[:, 4:36, 4:44] = 40
+    middle = np.array([20, 24]) * SPACING[1:]
+    place = Place.of(np.argwhere(second.any(axis=0)) * SPACING[1:] - middle)
+    stack = stack_of(body)
+    likely = likelihood(place, body, stack, Window("ct"))
+    around = found_in(logits_of(large, second)).neighborhood(stack, one_piece=True, likelihood=likely)
+    assert around is not None and np.array_equal(around.on_scan(stack, SHAPE), second)
+    alone = found_in(logits_of(large)).neighborhood(stack, one_piece=True, likelihood=likely)
+    assert alone is not None and np.array_equal(alone.on_scan(stack, SHAPE), large), "a place forbids nothing"
+    assert likelihood(None, body, stack, Window("ct")) is None
 
 
 def test_nothing_found_has_no_surroundings() -> None:

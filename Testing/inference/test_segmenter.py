@@ -291,6 +291,17 @@ def test_pieces_apart_from_the_organ() -> None:
     assert not drawn[8:, :, 32:].any() and not drawn[:4, :, 32:].any(), "the piece that was not drawn on is gone"
 
 
+def test_a_larger_look_alike_on_the_other_side_is_left_alone() -> None:
+    image, truth = scan()
+    other = np.zeros_like(truth)
+    other[1:11, 20:46, 6:18] = True
+    image.array[other] = 200
+    knows, knows_not = tuned_token(), replace(tuned_token(), place=None)
+    assert not segment(image, knows).labels.array[other].any()
+    assert segment(image, knows_not).labels.array[other].mean() > 0.7, "it would have been taken for the organ"
+    assert dsc(segment(image, knows).labels.array == 1, truth) > 0.8
+
+
 def test_air_holds_nothing() -> None:
     image, _ = scan()
     air = image.with_array(np.full_like(image.array, -1000))
