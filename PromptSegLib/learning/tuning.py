@@ -19,10 +19,11 @@ from torch import Tensor
 
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
-from PromptSegLib.learning.features import FeatureCache, full_resolution, stack
+from PromptSegLib.learning.features import Crop, FeatureCache, full_resolution, stack
 from PromptSegLib.learning.losses import known_dice_focal
 from PromptSegLib.learning.prototypes import deep_prompts, kmeans
 from PromptSegLib.networks.backbone import Backbone, BackboneModule, Features, Prompts, count_parameters
+from PromptSegLib.networks.device import is_out_of_memory, release_memory
 from PromptSegLib.networks.head import HEAD_TOKENS, INITIAL_SCALE, class_logits, head_shapes
 from PromptSegLib.tokens.class_token import (
     BackboneReference,
@@ -189,6 +190,7 @@ class Tuner:
         self.best_dsc: float | None = None
         self.best_step = 0
         self._highest_dsc = 0.0
+        self._at_once = _BATCH
 
     def _short_of_time(self) -> bool:
         """Whether views beyond one per slice would take time from the tuning itself."""
@@ -275,14 +277,34 @@ class Tuner:
 
     def _step(self, parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> float:
         crops = [self.cache.crop(self.generator) for _ in range(_BATCH)]
-        source, target, known = stack(crops, self.device)
-        features = source if isinstance(source, Features) else self.backbone.encode(source, parameters)
-        logits = self._class_logits(features, parameters)
-        loss = known_dice_focal(logits, target, known)
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss + self._pull(parameters))
+        while True:
+            optimizer.zero_grad(set_to_none=True)
+            try:
+                loss = self._add_gradients(parameters, crops)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or self._at_once == 1:
+                    raise
+                self._at_once //= 2
+                release_memory()
+        pull = self._pull(parameters)
+        if pull is not None:
+            torch.autograd.backward(pull)
         optimizer.step()
-        return float(loss.detach())
+        return loss
+
+    def _add_gradients(self, parameters: dict[str, Tensor], crops: Sequence[Crop]) -> float:
+        """Of the mean loss of these crops, as many at once as memory allows; the loss."""
+        total, knowing = 0.0, max(1, sum(bool(crop.known.any()) for crop in crops))
+        for first in range(0, len(crops), self._at_once):
+            part = crops[first : first + self._at_once]
+            source, target, known = stack(part, self.device)
+            features = source if isinstance(source, Features) else self.backbone.encode(source, parameters)
+            share = sum(bool(crop.known.any()) for crop in part) / knowing
+            loss = share * known_dice_focal(self._class_logits(features, parameters), target, known)
+            torch.autograd.backward(loss)
+            total += float(loss.detach())
+        return total
 
     def _start(self, ready: Callable[[], None], improved: Callable[[], None]) -> dict[str, Tensor]:
         """The numbers that gradients start from; InterruptedError if it was cancelled before there are any."""
@@ -290,9 +312,9 @@ class Tuner:
         ready()
         return self._first_guess(points, truth, improved) | self._deep_prompts()
 
-    def _pull(self, parameters: Mapping[str, Tensor]) -> Tensor | float:
+    def _pull(self, parameters: Mapping[str, Tensor]) -> Tensor | None:
         """What is added to the loss, whatever the drawing."""
-        return 0.0
+        return None
 
     def _points(self, prompts: Prompts | None = None) -> tuple[Tensor, Tensor]:
         """Embeddings (V, C) of some known pixels of every slice, under these prompts, and the pixels' targets (V,)."""

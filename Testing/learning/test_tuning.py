@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
@@ -15,6 +18,7 @@ from PromptSegLib.inference.segmenter import Segmenter
 from PromptSegLib.learning import tuning
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.learning.tuning import TuningProgress, token_shapes, tune
+from PromptSegLib.networks.backbone import Features
 from PromptSegLib.networks.presets import PUNetPreset
 from PromptSegLib.networks.weights import load_backbone
 from PromptSegLib.tokens.class_token import ClassToken, Terminology
@@ -278,3 +282,23 @@ def test_quality_with_the_shipped_backbone() -> None:
     image, truth = scan(seed=5)
     found = Segmenter(network, [token]).segment(image).labels.array == 1
     assert dsc(found, truth) > 0.85
+
+
+def test_smaller_batches_when_memory_runs_out_learn_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here while training holds what gradients need, of more than two crops."""
+    options = replace(SHORT, steps=1)
+    expected = tune([drawn_scan()], "Organ", tiny_backbone(), options)
+    real, sizes = tuning.Tuner._class_logits, list[int]()
+
+    def class_logits(self: tuning.Tuner, features: Features, parameters: Mapping[str, Tensor]) -> Tensor:
+        if torch.is_grad_enabled():
+            sizes.append(len(features))
+            if len(features) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, features, parameters)
+
+    monkeypatch.setattr(tuning.Tuner, "_class_logits", class_logits)
+    found = tune([drawn_scan()], "Organ", tiny_backbone(), options)
+    assert sizes == [4, 2, 2]
+    for name, numbers in expected.numbers.items():
+        assert np.allclose(found.numbers[name], numbers, atol=1e-4), name
