@@ -12,9 +12,9 @@ from Testing.benchmarks.methods.registry import METHODS
 from Testing.benchmarks.results import Result
 
 # Okabe and Ito's palette, which color-blind readers can tell apart; ours is the strongest line.
-_COLORS = ("#0072B2", "#56B4E9", "#E69F00", "#F0E442", "#009E73", "#CC79A7", "#D55E00", "#000000", "#999999", "#8B5A2B")
-_MARKERS = "ososD^vPXd"
-_STYLES = {key: (_COLORS[i], _MARKERS[i]) for i, key in enumerate(METHODS)}
+COLORS = ("#0072B2", "#56B4E9", "#E69F00", "#F0E442", "#009E73", "#CC79A7", "#D55E00", "#000000", "#999999", "#8B5A2B")
+MARKERS = "ososD^vPXd"
+_STYLES = {key: (COLORS[i], MARKERS[i]) for i, key in enumerate(METHODS)}
 
 
 def plot_results(path: Path, title: str, step: str, results: Sequence[Result], steps: Callable[[Result], int]) -> None:
@@ -59,7 +59,7 @@ def plot_results(path: Path, title: str, step: str, results: Sequence[Result], s
             axis.set_yscale("log")
     figure.suptitle(title)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_bars(path: Path, title: str, panels: Mapping[str, Mapping[str, Sequence[tuple[str, float]]]]) -> None:
@@ -75,7 +75,7 @@ def plot_bars(path: Path, title: str, panels: Mapping[str, Mapping[str, Sequence
         height = 0.8 / len(names)
         for number, name in enumerate(names):
             places = [i + (number - (len(names) - 1) / 2) * height for i in range(len(rows))]
-            bars = axis.barh(places, [dict(v)[name] for v in rows.values()], height, label=name, color=_COLORS[number])
+            bars = axis.barh(places, [dict(v)[name] for v in rows.values()], height, label=name, color=COLORS[number])
             axis.bar_label(bars, fmt="%.3g", padding=3)
         axis.set_yticks(range(len(rows)), list(rows))
         axis.invert_yaxis()
@@ -84,10 +84,10 @@ def plot_bars(path: Path, title: str, panels: Mapping[str, Mapping[str, Sequence
         if len(names) > 1:
             axis.legend(frameon=False)
     figure.suptitle(title)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _save(figure: object, path: Path) -> None:
+def save_figure(figure: object, path: Path) -> None:
     from matplotlib import pyplot as plt
     from matplotlib.figure import Figure
 

@@ -1,23 +1,22 @@
 """How often `segment --center auto` is right: ``python -m Testing.benchmarks.recognition``.
 
 Centers are made from held-out patients by what differs between scanners: a soft and a sharp kernel, noise, a lower
-dose, a shift and a scale of the calibration, contrast agent. A token of one such center and of the unchanged scans, a
-few scans of each, is shown other patients of both; a token of the unchanged scans alone is shown the changed ones.
-Where scans of several voxel spacings are there, the spacings are centers, too.
+dose, a shift and a scale of the calibration, contrast agent, metal. A token of one such center and of the unchanged
+scans, a few scans of each, is shown other patients of both; a token of the unchanged scans alone is shown the changed
+ones. Where scans of several voxel spacings are there, the spacings are centers, too.
 """
 
 from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Annotated
 
 import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
-from scipy.ndimage import gaussian_filter
 
 from PromptSegLib.imaging.formats import read_image
 from PromptSegLib.imaging.phantom import make_phantom
@@ -25,30 +24,9 @@ from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.tokens.recognition import Profile, Recognition, recognize
 from Testing.benchmarks.data import data_folder
+from Testing.benchmarks.simulated_centers import CHANGES, UNCHANGED, changed
 
 Statistics = dict[str, float]
-Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-
-UNCHANGED = "unchanged"
-
-CHANGES: dict[str, Change] = {
-    UNCHANGED: lambda hu, rng: hu,
-    "soft kernel": lambda hu, rng: gaussian_filter(hu, (0, 0.6, 0.6)),
-    "sharp kernel": lambda hu, rng: hu + 0.8 * (hu - gaussian_filter(hu, (0, 1, 1))),
-    "noise": lambda hu, rng: hu + rng.normal(0, 25, hu.shape),
-    "low dose": lambda hu, rng: hu + gaussian_filter(rng.normal(0, 60, hu.shape), (0, 0.7, 0.7)),
-    "shift": lambda hu, rng: hu + 30,
-    "scale": lambda hu, rng: 1.05 * (hu + 1000) - 1000,
-    "contrast": lambda hu, rng: np.where((hu > 0) & (hu < 150), 1.6 * hu, hu),
-}
-"""Of HU, inside the body."""
-
-
-def changed(scan: Volume, change: Change, seed: int) -> Volume:
-    """A scan as another center would have made it; what is stored as air stays as it is."""
-    values = change(scan.array.astype(np.float32), np.random.default_rng(seed))
-    body = scan.array > scan.array.min() + 10
-    return scan.with_array(np.where(body, np.clip(np.rint(values), -1000, 3095), scan.array).astype(np.int16))
 
 
 def held_out_scans(most: int) -> Iterator[tuple[str, Volume]]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
 
 from PromptSegLib.errors import InputError
 
@@ -40,30 +41,47 @@ class Result:
         return (self.source, self.organ, self.drawn, self.method, self.seed, self.round)
 
 
-class Results:
-    """The results of one question, in a CSV file if there is a path. The last row of a key counts."""
+class Row(Protocol):
+    """A dataclass of numbers and words."""
 
-    def __init__(self, path: Path | None = None):
+    @property
+    def key(self) -> tuple[Any, ...]: ...
+
+
+R = TypeVar("R", bound=Row)
+
+
+class Rows(Generic[R]):
+    """Rows of one kind, in a CSV file if there is a path. The last row of a key counts."""
+
+    def __init__(self, kind: type[R], path: Path | None = None):
         self.path = path
-        self._by_key: dict[Key, Result] = {}
+        self._by_key: dict[tuple[Any, ...], R] = {}
         if path is None:
             return
         if path.exists():
-            self._by_key = {result.key: result for result in _read(path)}
+            self._by_key = {row.key: row for row in _read(kind, path)}
         # Written anew, the file is whole even if the last run was killed within a row.
-        write_csv(path, map(_row, self._by_key.values()), [f.name for f in fields(Result)])
+        write_csv(path, map(_cells, self._by_key.values()), [f.name for f in fields(kind)])  # type: ignore[arg-type]
 
-    def __iter__(self) -> Iterator[Result]:
+    def __iter__(self) -> Iterator[R]:
         return iter(self._by_key.values())
 
-    def get(self, key: Key) -> Result | None:
+    def get(self, key: tuple[Any, ...]) -> R | None:
         return self._by_key.get(key)
 
-    def add(self, result: Result) -> None:
-        self._by_key[result.key] = result
+    def add(self, row: R) -> None:
+        self._by_key[row.key] = row
         if self.path is not None:
             with self.path.open("a", newline="") as file:
-                csv.writer(file).writerow(_row(result))
+                csv.writer(file).writerow(_cells(row))
+
+
+class Results(Rows[Result]):
+    """The results of one question."""
+
+    def __init__(self, path: Path | None = None):
+        super().__init__(Result, path)
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[object]], header: Sequence[str]) -> None:
@@ -82,15 +100,15 @@ def require_same_settings(folder: Path, settings: Mapping[str, object]) -> None:
     path.write_text(text)
 
 
-def _row(result: Result) -> list[object]:
-    return [round(value, 4) if isinstance(value, float) else value for value in astuple(result)]
+def _cells(row: Any) -> list[object]:
+    return [round(value, 4) if isinstance(value, float) else value for value in astuple(row)]
 
 
-def _read(path: Path) -> Iterator[Result]:
+def _read(kind: type[R], path: Path) -> Iterator[R]:
     types = {"int": int, "float": float, "str": str}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
             try:
-                yield Result(**{f.name: types[str(f.type)](row[f.name]) for f in fields(Result)})
+                yield kind(**{f.name: types[str(f.type)](row[f.name]) for f in fields(kind)})  # type: ignore[arg-type]
             except (KeyError, TypeError, ValueError):
                 continue  # cut off when the run was killed

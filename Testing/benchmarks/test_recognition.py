@@ -7,7 +7,8 @@ import pytest
 
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.tokens.recognition import Profile, recognize
-from Testing.benchmarks.recognition import CHANGES, UNCHANGED, changed, held_out_scans, shares
+from Testing.benchmarks.recognition import held_out_scans, shares
+from Testing.benchmarks.simulated_centers import CHANGES, UNCHANGED, changed
 
 
 def test_generated_centers_are_recognized(monkeypatch: pytest.MonkeyPatch) -> None:
