@@ -90,7 +90,8 @@ def differences(centers: Sequence[Center]) -> Table:
     )
     everyone = {p.name: p for center in centers if not center.is_simulated for p in center.learning}
     for center in centers:
-        own = center.learning[:_COMPARED]
+        # Of a simulated center, half of the patients at most: the others, as they are, are what it is compared with.
+        own = center.learning[: len(center.learning) // 2 if center.is_simulated else None][:_COMPARED]
         inside = {p.name for p in (own if center.is_simulated else center.learning)}
         others = [p for p in everyone.values() if p.name not in inside]
         step = max(1, len(others) // _COMPARED)
