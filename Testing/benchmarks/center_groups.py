@@ -19,6 +19,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.cluster.vq import kmeans2
 from scipy.stats import mannwhitneyu
 
+from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.formats import read_image, read_label_map
 from PromptSegLib.imaging.phantom import make_phantom
 from PromptSegLib.imaging.scan_statistics import scan_statistics
@@ -116,9 +117,14 @@ def differences(centers: Sequence[Center]) -> Table:
 
 
 def link_pretraining_scans(centers: Sequence[Center], folder: Path) -> list[Path]:
-    """For each real center a folder of links to the learning patients' folders of all others."""
+    """For each real center a folder of links to the learning patients' folders of all others.
+
+    Raises:
+        InputError: if there is no data folder.
+    """
     data = data_folder()
-    assert data is not None, "generated scans have no folders"
+    if data is None:
+        raise InputError("generated scans lie in no folder: set PROMPTSEG_DATA to pre-train on real ones")
     everyone = {p.name for center in centers for p in center.learning}
     made = []
     for center in centers:

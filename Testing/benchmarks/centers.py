@@ -92,8 +92,7 @@ def main(
     if out is not None:
         require_same_settings(out, _settings(study))
     results = Rows(CenterResult, None if out is None else out / "centers.csv")
-    study.run(results)
-    rows = [row for row in results if row.left_out in study.left_out]
+    rows = study.run(results)
     for name in study.left_out:
         of_one = [row for row in rows if row.left_out == name]
         console.print(main_table(f"New center: {name}", of_one))

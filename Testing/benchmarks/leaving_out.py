@@ -80,14 +80,16 @@ class Study:
     patients: int
     tokens: Path | None = None
 
-    def run(self, results: Rows[CenterResult]) -> None:
-        """Add the results that are missing."""
+    def run(self, results: Rows[CenterResult]) -> list[CenterResult]:
+        """Add the results that are missing; those that were asked for, and none that lie there from another run."""
+        found: list[CenterResult] = []
         for center in self.centers:
             if center.name not in self.left_out:
                 continue
             for organ, label in self.organs.items():
                 for seed in self.seeds:
-                    _Run(self, center, organ, label, seed).add_to(results)
+                    found += _Run(self, center, organ, label, seed).complete(results)
+        return found
 
 
 class _Run:
@@ -100,7 +102,9 @@ class _Run:
         self._bases: dict[str, ClassToken] = {}
         self._found: dict[tuple[str, str, str], np.ndarray] = {}
 
-    def add_to(self, results: Rows[CenterResult]) -> None:
+    def complete(self, results: Rows[CenterResult]) -> list[CenterResult]:
+        """All results of this run, of which those that are missing are added."""
+        asked = []
         tests = [(center, patient) for center in self.study.centers for patient in self._drawn(center.testing)]
         for method in self.study.methods:
             for count in (0,) if method is NONE else self.study.scans:
@@ -110,6 +114,9 @@ class _Run:
                 missing = [t for t in tests if results.get(self._key(method, count, *t)) is None]
                 if missing:
                     self._run(method, count, missing, results)
+                asked += [self._key(method, count, *test) for test in tests]
+        found = (results.get(key) for key in asked)
+        return [result for result in found if result is not None]
 
     def _run(
         self, method: CenterMethod, count: int, tests: Sequence[tuple[Center, Patient]], results: Rows[CenterResult]

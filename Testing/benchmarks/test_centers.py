@@ -131,8 +131,10 @@ def test_a_run_that_goes_on_recomputes_nothing(
     monkeypatch.setattr(leaving_out, "tune", fail)
     monkeypatch.setattr(leaving_out, "_segment", fail)
     again = Rows(CenterResult, folder / "centers.csv")
-    _study([m if m is NONE else replace(m, learn=fail) for m in methods], folder / "tokens").run(again)
-    assert [r.key for r in again] == [r.key for r in results]
+    again.add(replace(results[0], source="a patient of another run"))
+    skipping = [m if m is NONE else replace(m, learn=fail) for m in methods]
+    found = _study(skipping, folder / "tokens").run(again)
+    assert [r.key for r in found] == [r.key for r in results]
     assert (folder / "tokens" / "noise-organ-decoder-0.promptseg").exists()
 
 
