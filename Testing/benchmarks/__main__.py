@@ -16,16 +16,19 @@ from rich.console import Console
 from PromptSegLib.apps.console import BAD_INPUT, errors
 from PromptSegLib.errors import InputError
 from PromptSegLib.learning.tuning import TuningOptions
+from PromptSegLib.networks.catalog import read_info
 from PromptSegLib.networks.device import find_device, keep_freed_memory
 from PromptSegLib.networks.weights import DEFAULT_BACKBONE, find_backbone, load_backbone
-from Testing.benchmarks import across, corrections, in_scan, plots, resources, speed, tables
+from Testing.benchmarks import across, corrections, in_scan, plots, resources, speed, tables, variants
 from Testing.benchmarks.comparing import Comparison, warm_up
 from Testing.benchmarks.data import data_folder
 from Testing.benchmarks.methods import registry
 from Testing.benchmarks.methods.method import Method, Setup
+from Testing.benchmarks.methods.variants import KEYS
 from Testing.benchmarks.results import Result, Results, require_same_settings
+from Testing.benchmarks.variant_table import Row
 
-QUESTIONS = ("speed", "resources", "in-scan", "across", "corrections")
+QUESTIONS = ("speed", "resources", "in-scan", "across", "corrections", "variants")
 
 
 @dataclass(frozen=True)
@@ -41,22 +44,26 @@ class Question:
 
 
 def main(
-    only: Annotated[str, typer.Option(help=f"One of {', '.join(QUESTIONS)}; all by default.")] = "",
+    only: Annotated[str, typer.Option(help=f"One of {', '.join(QUESTIONS)}; all but variants by default.")] = "",
     patients: Annotated[int, typer.Option(help="Patients for in-scan and corrections.")] = 5,
     drawn: Annotated[str, typer.Option(help="Numbers of drawn slices for in-scan.")] = "1,2,3,5,7",
     trunk: Annotated[bool, typer.Option("--trunk", help="Six organs of a trunk scan in in-scan, too.")] = False,
-    others: Annotated[int, typer.Option(help="Patients to test on across scans.")] = 10,
-    scans: Annotated[str, typer.Option(help="Numbers of drawn scans for across.")] = "1,3,5,10",
+    others: Annotated[int, typer.Option(help="Patients to test on across scans, and variants.")] = 10,
+    scans: Annotated[
+        str, typer.Option(help="Numbers of drawn scans: 1,3,5,10 for across, 1,3,10,all for variants.")
+    ] = "",
     sparse: Annotated[bool, typer.Option("--sparse", help="For across, draw 5 slices of each scan, not all.")] = False,
     first: Annotated[int, typer.Option(help="Slices drawn before the first correction.")] = 3,
     rounds: Annotated[int, typer.Option(help="Corrections, one slice each.")] = 5,
-    methods: Annotated[str, typer.Option(help=f"Some of {', '.join(registry.METHODS)}.")] = "",
+    methods: Annotated[
+        str, typer.Option(help=f"Some of {', '.join(registry.METHODS)}; of variants, {', '.join(KEYS)}.")
+    ] = "",
     organs: Annotated[str, typer.Option(help="Only these organs.")] = "",
     seeds: Annotated[int, typer.Option(help="How often whatever depends on chance is run.")] = 3,
     seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
     seconds: Annotated[float, typer.Option(help="At the most, for PromptSeg to learn.")] = 90.0,
-    backbone: Annotated[str, typer.Option()] = DEFAULT_BACKBONE,
-    prompting: Annotated[str, typer.Option()] = "decoder",
+    backbone: Annotated[str, typer.Option(help="Name or file; for variants also several.")] = DEFAULT_BACKBONE,
+    prompting: Annotated[str, typer.Option(help="The backbone's default by default.")] = "",
     device: Annotated[str, typer.Option(help="For networks.")] = "cpu",
     out: Annotated[Path | None, typer.Option(help="Folder of CSV files; a run goes on from what is there.")] = None,
     plot_folder: Annotated[Path | None, typer.Option("--plots", help="Folder for a picture per question.")] = None,
@@ -74,11 +81,29 @@ def main(
     if only in ("", "resources"):
         resources.report(console, out=out, plot_folder=plot_folder)
 
+    if only == "variants":
+        backbones = [find_backbone(name) for name in _words(backbone)]
+        new = variants.new_classes([read_info(path) for path in backbones], _words(organs))
+        counts = variants.numbers_of_scans(scans or ("1,3,10,all" if data_folder() else "1,3,10"), new)
+        rows: list[Row] = []
+        for path in backbones:
+            network = load_backbone(path, find_device(device))
+            if network.name in {row.backbone for row in rows}:
+                raise InputError(f"two backbones are called {network.name}: rename one")
+            setup = Setup(network, TuningOptions(prompting=prompting or network.default_prompting, seconds=seconds))
+            folder = None if out is None else out / network.name
+            if folder is not None:
+                require_same_settings(folder, {**_settings(setup), "organs": sorted(new)})
+            results = Results(None if folder is None else folder / "variants.csv")
+            rows += variants.measure(setup, methods, range(seed, seed + seeds), others, counts, new, results)
+        variants.report(rows, console, out, plot_folder)
+        return
+
     def run_in_scan(comparison: Comparison, results: Results) -> None:
         in_scan.compare(comparison, results, patients, _numbers(drawn), trunk)
 
     def run_across(comparison: Comparison, results: Results) -> None:
-        across.compare(comparison, results, others, _numbers(scans), sparse)
+        across.compare(comparison, results, others, _numbers(scans or "1,3,5,10"), sparse)
 
     def run_corrections(comparison: Comparison, results: Results) -> None:
         corrections.compare(comparison, results, patients, first, rounds)
@@ -114,7 +139,7 @@ def main(
     if not questions:
         return
     network = load_backbone(find_backbone(backbone), find_device(device))
-    setup = Setup(network, TuningOptions(prompting=prompting, seconds=seconds))
+    setup = Setup(network, TuningOptions(prompting=prompting or network.default_prompting, seconds=seconds))
     if out is not None:
         require_same_settings(out, _settings(setup))
     for question in questions:
@@ -125,8 +150,7 @@ def main(
                 console.print(f"{method.name} is left out: it needs pip install {' '.join(method.missing)}")
         warm_up(usable, setup)
         results = Results(None if out is None else out / f"{question.name}.csv")
-        wanted = {organ.strip() for organ in organs.split(",")} - {""}
-        question.run(Comparison(usable, setup, range(seed, seed + seeds), wanted), results)
+        question.run(Comparison(usable, setup, range(seed, seed + seeds), set(_words(organs))), results)
         step, steps = question.step
         if not list(results):
             console.print(f"{question.title}: nothing to compare")
@@ -150,6 +174,10 @@ def _settings(setup: Setup) -> dict[str, object]:
 
 def _numbers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 if __name__ == "__main__":

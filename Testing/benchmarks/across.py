@@ -32,20 +32,27 @@ def compare(comparison: Comparison, results: Results, patients: int, drawn_scans
         for organ, label in classes().items():
             if comparison.organs and organ not in comparison.organs:
                 continue
-            drawings = [DrawnScan(image, _draw(labels, label, sparse)) for _, image, labels in sources]
+            drawings = [DrawnScan(image, draw(labels, label, sparse)) for _, image, labels in sources]
             for count in drawn_scans:
-                _run(drawings[:count], others, organ, seed, comparison, results)
+                learn_and_find(drawings[:count], others, organ, label, seed, comparison, results)
 
 
-def _run(
-    drawings: list[DrawnScan], others: list[Scan], organ: str, seed: int, comparison: Comparison, results: Results
+def learn_and_find(
+    drawings: Sequence[DrawnScan],
+    others: Sequence[Scan],
+    organ: str,
+    label: int,
+    seed: int,
+    comparison: Comparison,
+    results: Results,
 ) -> None:
+    """Add the results that are missing of one organ, learned from these drawings."""
     methods, setup = comparison.of_seed(seed)
 
     def key(method: Method, source: str) -> Key:
         return (source, organ, len(drawings), method.key, seed, 0)
 
-    earlier = (ours_of(results, key(methods[0], name)) for name, _, _ in others)
+    earlier = (ours_of(results, key(methods[0], name), comparison.ours) for name, _, _ in others)
     lesson = Lesson(drawings, setup, next((result for result in earlier if result is not None), None))
     for method in methods:
         missing = [other for other in others if results.get(key(method, other[0])) is None]
@@ -54,11 +61,11 @@ def _run(
         learned, learning = lesson.learn(method)
         for name, image, labels in missing:
             found, finding = find(method, learned, image, None)
-            reached = score(found, labels.array == classes()[organ], image.geometry.spacing)
+            reached = score(found, labels.array == label, image.geometry.spacing)
             record(results, key(method, name), reached, learning, finding)
 
 
-def _draw(labels: Volume, label: int, sparse: bool) -> Annotation:
+def draw(labels: Volume, label: int, sparse: bool) -> Annotation:
     """The organ alone: other organs' borders are not given away."""
     truth = labels.array == label
     drawing = draw_slices(truth, SPARSE_SLICES)[0] if sparse else truth.astype(np.uint8)

@@ -27,12 +27,13 @@ MARGIN = 3
 @dataclass(frozen=True)
 class Comparison:
     """methods: what is compared; setup: with the seed still open; seeds: how often whatever depends on chance runs;
-    organs: only these, all for none."""
+    organs: only these, all for none; ours: whose time the others get."""
 
     methods: Sequence[Method]
     setup: Setup
     seeds: Sequence[int]
     organs: Collection[str] = ()
+    ours: Method = PROMPTSEG
 
     def of_seed(self, seed: int) -> tuple[list[Method], Setup]:
         """Methods that need to run with this seed, ours first: the others learn as long as it takes."""
@@ -68,10 +69,10 @@ def find(method: Method, learned: Any, image: Volume, annotation: Annotation | N
     return measured(lambda: method.find(learned, image, annotation))
 
 
-def ours_of(results: Results, key: Key) -> Result | None:
+def ours_of(results: Results, key: Key, ours: Method = PROMPTSEG) -> Result | None:
     """What PromptSeg reached where another method now does."""
     source, organ, drawn, _, seed, correction = key
-    return results.get((source, organ, drawn, PROMPTSEG.key, seed, correction))
+    return results.get((source, organ, drawn, ours.key, seed, correction))
 
 
 def warm_up(methods: Sequence[Method], setup: Setup) -> None:

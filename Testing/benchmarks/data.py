@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,17 @@ from PromptSegLib.imaging.volume import Volume
 
 NEW_CLASSES = {"LeftParotid": 4, "Esophagus": 5, "Mandible": 7}
 """Organs of OpenKBP whose labels the shipped backbone has never seen."""
+
+ORGANS = {
+    "Brainstem": 1,
+    "SpinalCord": 2,
+    "RightParotid": 3,
+    "LeftParotid": 4,
+    "Esophagus": 5,
+    "Larynx": 6,
+    "Mandible": 7,
+}
+"""All organs of OpenKBP."""
 
 TRUNK_CLASSES = {"spleen": 1, "left kidney": 3, "gallbladder": 4, "stomach": 6, "pancreas": 7, "aorta": 52}
 """Organs of TotalSegmentator's example scan. Their outlines are a model's predictions, not drawn by hand."""
@@ -43,9 +54,16 @@ def classes() -> dict[str, int]:
     return NEW_CLASSES if data_folder() else PHANTOM_CLASSES
 
 
-def scans(part: str, count: int, skip: int = 0) -> Iterator[tuple[str, Volume, Volume]]:
-    """(name, image, label map) of ``count`` scans that hold all of `classes`, after ``skip`` others; part: of OpenKBP,
-    train or validation."""
+def all_classes() -> dict[str, int]:
+    """Those that a backbone may have seen as labels, too."""
+    return ORGANS if data_folder() else PHANTOM_CLASSES
+
+
+def scans(
+    part: str, count: int, skip: int = 0, organs: Collection[str] = tuple(NEW_CLASSES)
+) -> Iterator[tuple[str, Volume, Volume]]:
+    """(name, image, label map) of ``count`` scans that hold all of these organs, after ``skip`` others; part: of
+    OpenKBP, train or validation. Generated scans hold all of theirs."""
     folder = data_folder()
     if folder is None:
         for seed in range(skip, skip + count):
@@ -54,15 +72,32 @@ def scans(part: str, count: int, skip: int = 0) -> Iterator[tuple[str, Volume, V
             )
             yield f"phantom {seed}", phantom.image, phantom.labels
         return
+    yield from _read(folder / "openkbp" / part, complete(folder, part, organs)[skip : skip + count])
+
+
+def random_scans(part: str, count: int, seed: int, organs: Collection[str]) -> Iterator[tuple[str, Volume, Volume]]:
+    """As `scans`, but drawn at random: a larger ``count`` holds those of a smaller one."""
+    folder = data_folder()
+    if folder is None:
+        yield from scans(part, count, skip=1000 * seed)
+        return
+    names = np.random.default_rng(seed).permutation(complete(folder, part, organs))
+    yield from _read(folder / "openkbp" / part, names[:count].tolist())
+
+
+def _read(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, Volume, Volume]]:
+    for name in names:
+        yield name, read_image(folder / name / "ct.nii.gz"), read_label_map(folder / name / "oar.nii.gz")
+
+
+def complete(folder: Path, part: str, organs: Collection[str]) -> list[str]:
+    """Names of the scans in which all of these organs were drawn."""
     with (folder / "openkbp" / "index.csv").open() as file:
-        complete = [
+        return [
             row["pt"]
             for row in csv.DictReader(file)
-            if row["split"] == part and all(float(row[organ]) > 0 for organ in NEW_CLASSES)
+            if row["split"] == part and all(float(row[organ]) > 0 for organ in organs)
         ]
-    for name in complete[skip : skip + count]:
-        place = folder / "openkbp" / part / name
-        yield name, read_image(place / "ct.nii.gz"), read_label_map(place / "oar.nii.gz")
 
 
 def cases(patients: int, organs: Collection[str] = (), trunk: bool = False) -> Iterator[Case]:

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from Testing.benchmarks import tables
+from Testing.benchmarks.methods.fine_tuning import FULL, SCRATCH
 from Testing.benchmarks.methods.registry import METHODS
 from Testing.benchmarks.results import Result
+from Testing.benchmarks.variant_table import Row
 
 # Okabe and Ito's palette, which color-blind readers can tell apart; ours is the strongest line.
 COLORS = ("#0072B2", "#56B4E9", "#E69F00", "#F0E442", "#009E73", "#CC79A7", "#D55E00", "#000000", "#999999", "#8B5A2B")
@@ -60,6 +62,51 @@ def plot_results(path: Path, title: str, step: str, results: Sequence[Result], s
     figure.suptitle(title)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
     save_figure(figure, path)
+
+
+def plot_variants(path: Path, rows: Sequence[Row]) -> None:
+    """DSC over how many weights are trained, one panel per backbone and one line per number of drawn scans; what starts
+    from random weights stands beside its line."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = list(dict.fromkeys(row.backbone for row in rows))
+    counts = sorted({row.scans for row in rows})
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(8 * len(names), 5), layout="constrained", squeeze=False, sharey=True
+    )
+    for axis, name in zip(axes[0], names, strict=True):
+        for number, count in enumerate(counts):
+            part = [row for row in rows if row.backbone == name and row.scans == count]
+            color, marker = _COLORS[number % len(_COLORS)], _MARKERS[number % len(_MARKERS)]
+            for is_scratch in (False, True):
+                group = [row for row in part if (row.variant.method is SCRATCH) == is_scratch]
+                group.sort(key=lambda row: row.variant.trained)
+                axis.errorbar(
+                    [row.variant.trained for row in group],
+                    [row.dsc for row in group],
+                    [np.std(list(row.scores.values())) / np.sqrt(len(row.scores)) for row in group],
+                    color=color,
+                    marker=marker,
+                    fillstyle="none" if is_scratch else "full",
+                    linestyle="none" if is_scratch else "-",
+                    capsize=2,
+                    label=None if is_scratch else f"{count} drawn scans",
+                )
+        places = {row.variant.method.name: row.variant.trained for row in rows if row.backbone == name}
+        for variant, trained in places.items():
+            if variant != SCRATCH.name:
+                label = f"{variant} (open: {SCRATCH.name})" if variant == FULL.name else variant
+                axis.annotate(
+                    label, (trained, 0.01), xycoords=("data", "axes fraction"), rotation=90, fontsize=7, ha="right"
+                )
+        axis.set_xscale("log")
+        axis.set(xlabel="weights trained for the class", ylabel="DSC", title=name, ylim=(0, 1))
+        axis.grid(alpha=0.3)
+    axes[0][0].legend(frameon=False)
+    _save(figure, path)
 
 
 def plot_bars(path: Path, title: str, panels: Mapping[str, Mapping[str, Sequence[tuple[str, float]]]]) -> None:

@@ -1,11 +1,11 @@
-"""Our own backbone, but with its weights set free, for as long as PromptSeg learned."""
+"""Our own backbone, but with all or some of its weights set free, for as long as PromptSeg learned."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -16,44 +16,89 @@ from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.learning.drawing import DrawnScan, prepare_drawing
 from PromptSegLib.learning.tuning import tune
-from PromptSegLib.networks.head import class_logits
+from PromptSegLib.networks.backbone import BackboneModule, freeze
+from PromptSegLib.networks.families import build_backbone
+from PromptSegLib.networks.head import class_logits, head_shapes
 from Testing.benchmarks.methods.method import Method, Setup, as_drawn
+from Testing.benchmarks.methods.partial import Free, adapters, biases, decoder, everything, low_rank
 from Testing.benchmarks.methods.working import Crops, Slicewise, train
 
 RATE, NUMBERS_RATE = 1e-4, 3e-3
+FEW_WEIGHTS_RATE = 1e-3
+"""For biases and for what is added to the weights, as is usual: there is less to break."""
+
+SCRATCH_RATE = 1e-3
+"""As in pre-training."""
 
 
-def _learn(scans: Sequence[DrawnScan], setup: Setup, decoder_only: bool) -> Slicewise:
-    """From the first guess that tuning makes; batch norms keep their statistics, which four crops cannot replace."""
+@dataclass(frozen=True)
+class Adapted:
+    """A backbone and the numbers of one class: images (n, 1, h, w) to logits (n, h, w).
+
+    numbers: of the head, and of deep prompts if there are any, each on a leading axis of 1.
+    """
+
+    backbone: BackboneModule
+    numbers: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, backbone: BackboneModule, numbers: Mapping[str, np.ndarray]) -> Adapted:
+        """numbers: as a token holds them."""
+        return cls(
+            backbone,
+            {name: torch.from_numpy(value.copy())[None].to(backbone.device) for name, value in numbers.items()},
+        )
+
+    def __call__(self, images: Tensor) -> Tensor:
+        features = self.backbone.encode(images.to(self.backbone.device), self.numbers)
+        return class_logits(self.backbone.decode(features, self.numbers), self.numbers, features.size)
+
+
+def fine_tune(
+    scans: Sequence[DrawnScan], setup: Setup, free: Free, rate: float, batch_statistics: bool = False
+) -> Slicewise:
+    """From the head that tuning guesses first, without deep prompts.
+
+    batch_statistics: normalize by those of a batch, and learn them; a trained backbone keeps its own, which four crops
+    cannot replace.
+    """
     until = time.monotonic() + setup.seconds
-    guess = tune(scans, "Structure", setup.backbone, replace(setup.options, seconds=0.0))
+    backbone = setup.backbone
+    head_alone = next((v for v in backbone.prompting_variants if not backbone.prompt_shapes(v)), None)
+    guess = tune(scans, "Structure", backbone, replace(setup.options, prompting=head_alone, seconds=0.0))
     drawing = prepare_drawing(scans)
-    device = setup.backbone.device
-    net = deepcopy(setup.backbone).requires_grad_(not decoder_only)
-    net.decoder.requires_grad_(True)
-    numbers = {
-        name: torch.from_numpy(value.copy())[None].to(device).requires_grad_() for name, value in guess.numbers.items()
-    }
-
-    def network(images: Tensor) -> Tensor:
-        features = net.encode(images.to(device), numbers)
-        return class_logits(net.decode(features, numbers), numbers, features.size)
-
-    groups: list[dict[str, object]] = [
-        {"params": [p for p in net.parameters() if p.requires_grad], "lr": RATE},
-        {"params": list(numbers.values()), "lr": NUMBERS_RATE},
-    ]
-    train(network, groups, Crops(drawing.slices, setup.seed), until, device)
+    net = deepcopy(backbone)
+    with torch.random.fork_rng():
+        torch.manual_seed(setup.seed)
+        weights = [parameter.requires_grad_() for parameter in free(net)]
+    network = Adapted.of(net, {name: guess.numbers[name] for name in head_shapes(net.embedding_channels)})
+    numbers = [number.requires_grad_() for number in network.numbers.values()]
+    groups: list[dict[str, object]] = [{"params": weights, "lr": rate}, {"params": numbers, "lr": NUMBERS_RATE}]
+    net.train(batch_statistics)
+    train(network, groups, Crops(drawing.slices, setup.seed), until, net.device)
+    freeze(net)
     return Slicewise.of(network, drawing)
 
 
-def _find(learned: Slicewise, image: Volume, annotation: Annotation | None) -> np.ndarray:
+def train_from_scratch(scans: Sequence[DrawnScan], setup: Setup) -> Slicewise:
+    """The same architecture with random weights, all of which are trained."""
+    with torch.random.fork_rng():
+        torch.manual_seed(setup.seed)
+        net = freeze(build_backbone(setup.backbone.preset)).to(setup.backbone.device)
+    return fine_tune(scans, replace(setup, backbone=net), everything, SCRATCH_RATE, batch_statistics=True)
+
+
+def find(learned: Slicewise, image: Volume, annotation: Annotation | None) -> np.ndarray:
     return as_drawn(learned(image), annotation)
 
 
-FULL = Method(
-    "full-fine-tuning", "full fine-tuning", partial(_learn, decoder_only=False), _find, timed=True, across=True
-)
-DECODER = Method(
-    "decoder-fine-tuning", "decoder fine-tuning", partial(_learn, decoder_only=True), _find, timed=True, across=True
-)
+def _method(key: str, name: str, free: Free, rate: float) -> Method:
+    return Method(key, name, partial(fine_tune, free=free, rate=rate), find, timed=True, across=True)
+
+
+FULL = _method("full-fine-tuning", "full fine-tuning", everything, RATE)
+DECODER = _method("decoder-fine-tuning", "decoder fine-tuning", decoder, RATE)
+BIAS = _method("bias", "biases (BitFit)", biases, FEW_WEIGHTS_RATE)
+ADAPTER = _method("adapter", "adapters", adapters, FEW_WEIGHTS_RATE)
+LORA = _method("lora", "LoRA", low_rank, FEW_WEIGHTS_RATE)
+SCRATCH = Method("scratch", "from scratch", train_from_scratch, find, timed=True, across=True)

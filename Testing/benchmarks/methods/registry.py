@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from PromptSegLib.errors import InputError
 from Testing.benchmarks.methods.fine_tuning import DECODER, FULL
@@ -35,8 +35,12 @@ ACROSS = tuple(method for method in METHODS.values() if method.across)
 CORRECTIONS = (PROMPTSEG, INTERPOLATION)
 
 
-def choose(names: str, default: Sequence[Method], allowed: Sequence[Method]) -> list[Method]:
+def choose(
+    names: str, default: Sequence[Method], allowed: Sequence[Method], known: Collection[str] = METHODS.keys()
+) -> list[Method]:
     """The methods of a comma-separated list of keys that ``allowed`` has, ``default`` for none.
+
+    known: keys that there are, also those of methods that are of no use for the question at hand.
 
     Raises:
         InputError: if there is no method of a name.
@@ -44,7 +48,7 @@ def choose(names: str, default: Sequence[Method], allowed: Sequence[Method]) -> 
     if not names:
         return list(default)
     wanted = [name.strip() for name in names.split(",")]
-    unknown = [name for name in wanted if name not in METHODS]
+    unknown = [name for name in wanted if name not in known]
     if unknown:
-        raise InputError(f"there is no method '{unknown[0]}': choose from {', '.join(METHODS)}")
+        raise InputError(f"there is no method '{unknown[0]}': choose from {', '.join(known)}")
     return [method for method in allowed if method.key in wanted]

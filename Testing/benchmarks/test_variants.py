@@ -1,0 +1,232 @@
+"""What each variant trains, and the table that they make, on a network that costs milliseconds."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from rich.console import Console
+
+from PromptSegLib.errors import InputError
+from PromptSegLib.learning.drawing import prepare_drawing
+from PromptSegLib.networks.backbone import count_parameters
+from PromptSegLib.networks.catalog import BackboneInfo
+from PromptSegLib.networks.families import build_backbone
+from Testing.benchmarks import comparing, data, variants
+from Testing.benchmarks.methods import fine_tuning, working
+from Testing.benchmarks.methods.method import Setup
+from Testing.benchmarks.methods.partial import adapters, low_rank
+from Testing.benchmarks.methods.variants import KEYS, Variant, variants_of
+from Testing.benchmarks.plots import plot_variants
+from Testing.benchmarks.results import Results
+from Testing.benchmarks.variant_table import PAPER_GAPS, Row, gap, print_rows
+from Testing.support import FAST, TINY_UNETR, drawn_scan, dsc, scan, tiny_backbone
+
+VARIANTS = {variant.method.key: variant for variant in variants_of(tiny_backbone(), "decoder")}
+SETUP = Setup(tiny_backbone(), replace(FAST, steps=1, prompting="decoder"), seconds=6)
+
+ATTENTION_CHANNELS = 8 + 12 + 16 + 20 + 24 + 20 + 16 + 12 + 8
+"""Of the tiny network's nine blocks, each of two layers."""
+
+HEAD = 2 * 16 * 8 + 2
+
+
+@pytest.fixture
+def five_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that goes on by a second whenever it is looked at, so that no machine is too slow for a step."""
+    clock = SimpleNamespace(monotonic=partial(next, itertools.count()))
+    monkeypatch.setattr(working, "time", clock)
+    monkeypatch.setattr(fine_tuning, "time", clock)
+
+
+@pytest.mark.usefixtures("five_steps")
+@pytest.mark.parametrize("key", ["bias", "adapter", "lora", "decoder-fine-tuning", "full-fine-tuning"])
+def test_a_variant_trains_what_it_says_and_nothing_else(key: str) -> None:
+    before = tiny_backbone().state_dict()
+    fingerprint = tiny_backbone().fingerprint()
+    learned = VARIANTS[key].method.learn([drawn_scan()], SETUP)
+    after = learned.network.backbone.state_dict()
+    added, changed, kept = {}, set(), set()
+    for name, tensor in after.items():
+        name = name.replace("parametrizations.weight.original", "weight")
+        if name not in before:
+            added[name] = tensor
+        else:
+            (kept if torch.equal(before[name], tensor) else changed).add(name)
+    weights = dict(tiny_backbone().named_parameters())
+    # Over a window of one slice, the depth term of the position is the same for all pixels: it has no gradient.
+    idle = {name for name in weights if ".position." in name and name.endswith(".2")}
+    expected = {
+        "bias": {name for name in weights if name.endswith("bias")},
+        "adapter": set(),
+        "lora": set(),
+        "decoder-fine-tuning": {name for name in weights if name.startswith("decoder.")},
+        "full-fine-tuning": set(weights),
+    }[key]
+    assert changed - idle == expected - idle and changed <= expected and changed | kept == set(before)
+    assert all(tensor.any() for tensor in added.values())
+    trained = sum(weights[name].numel() for name in expected) + sum(tensor.numel() for tensor in added.values())
+    assert VARIANTS[key].trained == trained + sum(number.numel() for number in learned.network.numbers.values())
+    assert tiny_backbone().fingerprint() == fingerprint
+
+
+def test_shares_are_right_by_count() -> None:
+    weights = count_parameters(tiny_backbone())
+    trained = {key: variant.trained for key, variant in VARIANTS.items()}
+    assert list(trained) == list(KEYS)
+    per_token = {name: ATTENTION_CHANNELS for name in ("prompts-full",)}
+    assert trained["prompts-end"] == HEAD
+    assert trained["prompts-full"] == HEAD + 2 * 4 * (per_token["prompts-full"] + 9 * 2)
+    assert trained["prompts-start"] == HEAD + 2 * 4 * (8 + 2)
+    assert trained["prompts-encoder"] + trained["prompts-decoder"] == trained["prompts-full"] + HEAD
+    assert trained["adapter"] == HEAD + 9 * 16 + 2 * 16 * ATTENTION_CHANNELS + ATTENTION_CHANNELS
+    assert trained["lora"] == HEAD + 2 * 4 * (1 + 3 + 1 + 1) * ATTENTION_CHANNELS
+    assert trained["full-fine-tuning"] == trained["scratch"] == HEAD + weights
+    attention_norms = 2 * 2 * ATTENTION_CHANNELS
+    assert HEAD + attention_norms < trained["bias"] < trained["decoder-fine-tuning"] < weights
+
+
+def test_what_is_added_changes_nothing_at_first() -> None:
+    image = torch.rand(1, 1, 64, 64) * 2 - 1
+    network = build_backbone(tiny_backbone().preset).eval()
+    with torch.no_grad():
+        before = network.decode(network.encode(image))
+        adapters(network)
+        low_rank(network)
+        assert torch.equal(network.decode(network.encode(image)), before)
+
+
+@pytest.mark.usefixtures("five_steps")
+def test_all_start_from_the_same_head() -> None:
+    heads = []
+    for key in ("bias", "adapter", "lora", "decoder-fine-tuning", "full-fine-tuning"):
+        learned = VARIANTS[key].method.learn([drawn_scan()], replace(SETUP, seconds=0))
+        heads.append({name: number.detach() for name, number in learned.network.numbers.items()})
+    assert set(heads[0]) == {"head.foreground", "head.background", "head.log_scale", "head.offset"}
+    assert all(torch.equal(head[name], heads[0][name]) for head in heads for name in heads[0])
+
+
+@pytest.mark.usefixtures("five_steps")
+@pytest.mark.parametrize("key", [key for key in KEYS if key != "scratch"])
+def test_every_variant_finds_the_organ_on_a_scan_without_a_drawing(key: str) -> None:
+    method = VARIANTS[key].method
+    image, truth = scan()
+    found = method.find(method.learn([drawn_scan()], SETUP), image, None)
+    assert dsc(found, truth) > 0.7
+
+
+@pytest.mark.usefixtures("five_steps")
+def test_from_scratch_nothing_of_the_backbone_is_left() -> None:
+    learned = VARIANTS["scratch"].method.learn([drawn_scan()], SETUP)
+    weights = dict(learned.network.backbone.named_parameters())
+    assert not any(
+        torch.equal(weights[name], weight) for name, weight in tiny_backbone().named_parameters() if weight.dim() > 1
+    )
+    assert not learned.network.backbone.training
+    statistics = learned.network.backbone.state_dict()["stem.first.norm.running_mean"]
+    assert statistics.any()
+    assert learned.spacing_mm == prepare_drawing([drawn_scan()]).spacing_mm
+
+
+def _measure(results: Results, names: str) -> list[Row]:
+    return variants.measure(SETUP, names, (0, 1), 1, (1, 2), {"spleen": data.PHANTOM_CLASSES["spleen"]}, results)
+
+
+def test_a_run_that_is_resumed_recomputes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PROMPTSEG_DATA", raising=False)
+    names = "prompts-decoder,prompts-end,full-fine-tuning,scratch"
+    rows = _measure(Results(tmp_path / "variants.csv"), names)
+    assert [(row.scans, row.variant.method.key) for row in rows] == [(n, k) for n in (1, 2) for k in names.split(",")]
+    assert all({seed for seed, _ in row.scores} == {0, 1} for row in rows)
+    timed = [row for row in rows if not row.is_ours]
+    ours = {row.scans: row.seconds for row in rows if row.is_ours}
+    assert all(row.seconds < 3 * ours[row.scans] + 5 for row in timed)
+
+    def fail(*arguments: object) -> None:
+        raise AssertionError("learned again")
+
+    monkeypatch.setattr(comparing, "measured", fail)
+    again = _measure(Results(tmp_path / "variants.csv"), names)
+    assert [(row.scans, row.variant) for row in again] == [(row.scans, row.variant) for row in rows]
+    assert [row.dsc for row in again] == pytest.approx([row.dsc for row in rows], abs=1e-4)
+    with pytest.raises(AssertionError, match="learned again"):
+        _measure(Results(tmp_path / "variants.csv"), f"{names},bias")
+
+
+def _row(key: str, scores: list[float], backbone: str = "tiny-1", scans: int = 3) -> Row:
+    variant: Variant = VARIANTS[key]
+    by_patient = {(0, f"patient {number}"): score for number, score in enumerate(scores)}
+    return Row(backbone, scans, variant, variant.trained / 10_000, by_patient, 12.3, key == "prompts-decoder")
+
+
+def test_the_table_has_all_columns_and_the_gap_beneath(tmp_path: Path) -> None:
+    rows = [_row("prompts-decoder", [0.5, 0.7]), _row("full-fine-tuning", [0.6, 0.66, 0.1]), _row("scratch", [0.1])]
+    console = Console(width=200, record=True, quiet=False)
+    variants.report(rows, console, tmp_path, tmp_path)
+    text = console.export_text()
+    for column in ("backbone", "drawn scans", "variant", "trained", "%", "DSC", "s", "n"):
+        assert column in text
+    decoder = VARIANTS["prompts-decoder"].trained
+    assert f"{decoder:,}" in text and f"{decoder / 100:.3f}" in text and "0.600 ± 0.100" in text and "12.3" in text
+    assert f"3.00 with 3 drawn scans (the paper: {PAPER_GAPS})" in text
+    header, first, *_ = (tmp_path / "variants.csv").read_text().splitlines()
+    assert header == "backbone,drawn scans,variant,trained,%,DSC,spread,s,n"
+    assert first == f"tiny-1,3,prompts: decoder,{decoder},{decoder / 100:.3f},0.6,0.1,12.3,2"
+    assert (tmp_path / "variants.png").stat().st_size > 10_000
+
+
+def test_there_is_no_gap_without_both() -> None:
+    assert gap([_row("prompts-decoder", [0.5])]) is None
+    assert gap([_row("prompts-end", [0.5]), _row("full-fine-tuning", [0.6])]) is None
+    console = Console(width=200, record=True)
+    print_rows([_row("prompts-end", [0.5])], console)
+    assert "the paper" not in console.export_text()
+
+
+def test_backbones_and_numbers_of_scans_have_panels_and_lines_of_their_own(tmp_path: Path) -> None:
+    rows = [
+        _row(key, [0.5, 0.6], backbone, scans)
+        for backbone in ("a", "b")
+        for scans in (1, 3)
+        for key in ("prompts-end", "bias", "scratch")
+    ]
+    plot_variants(tmp_path / "plot.png", rows)
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_only_what_no_backbone_saw_as_a_label_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMPTSEG_DATA", "anywhere")
+    first = BackboneInfo("first", "tiny", {"base classes": ["Brainstem", "Larynx", "SpinalCord"]}, Path("first"))
+    second = BackboneInfo("second", "tiny", {"base classes": ["Mandible"], "went on from": "first"}, Path("second"))
+    monkeypatch.setattr(variants, "find_backbone", Path)
+    monkeypatch.setattr(variants, "read_info", lambda path: {"first": first}[path.name])
+    assert variants.new_classes([first], ["Mandible"]) == {"Mandible": 7}
+    assert set(variants.new_classes([second], [])) == {"LeftParotid", "RightParotid", "Esophagus"}
+    with pytest.raises(InputError, match="Larynx is no new class for second"):
+        variants.new_classes([second], ["Larynx"])
+    with pytest.raises(InputError, match="no new class to compare"):
+        variants.new_classes([first], ["Spine"])
+
+
+def test_all_scans_are_those_with_all_organs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "openkbp").mkdir()
+    rows = ["split,pt,Mandible", *(f"train,pt_{n},{n % 3}" for n in range(9)), "validation,pt_9,5"]
+    (tmp_path / "openkbp" / "index.csv").write_text("\n".join(rows))
+    monkeypatch.setenv("PROMPTSEG_DATA", str(tmp_path))
+    assert variants.numbers_of_scans("3,1,all", ["Mandible"]) == [1, 3, 6]
+    for wrong in ("7", "0", "few"):
+        with pytest.raises(InputError, match=f"--scans has '{wrong}': give numbers from 1 to 6, or all"):
+            variants.numbers_of_scans(wrong, ["Mandible"])
+    monkeypatch.delenv("PROMPTSEG_DATA")
+    with pytest.raises(InputError, match="generated scans have no end"):
+        variants.numbers_of_scans("1,all", ["spleen"])
+
+
+def test_a_transformer_is_refused() -> None:
+    with pytest.raises(InputError, match="is a UNETR: variants are compared on a PUNet"):
+        variants_of(build_backbone(TINY_UNETR), "deep")
