@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,11 @@ MIN_BOX = 128
 
 MAX_SLICES = 120
 """Slices used of all scans together: what more a hundred and twenty-first would teach is not worth its memory."""
+
+_FEWEST_WITH_ENDS = 3
+"""Fewer slices than that, chosen of more, are not the first and the last one: a structure's ends say least of it."""
+
+_GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ def prepare_drawing(
     for number, (scan, stack, window) in enumerate(zip(scans, stacks, windows, strict=True)):
         grid = WorkingGrid((stack.shape[1], stack.shape[2]), stack.spacing[1:], spacing)
         images = stack.view(scan.image.array)
-        for index in _chosen_slices(scan, max(1, most_slices // len(scans))):
+        for index in _chosen_slices(scan, max(1, most_slices // len(scans)), number):
             part = _working_slice(scan, index, images[index], grid, window)
             if part is not None:
                 working.append(replace(part, scan=number))
@@ -133,18 +139,24 @@ def _spacing_of(token: ClassToken, plane: str, kind: str) -> float:
     return token.spacing_mm
 
 
-def _chosen_slices(scan: DrawnScan, most: int) -> list[int]:
-    """At most ``most`` drawn slices, evenly spread: at least two in three show the structure where that many do."""
+def _chosen_slices(scan: DrawnScan, most: int, number: int) -> list[int]:
+    """At most ``most`` drawn slices, evenly spread: at least two in three show the structure where that many do.
+
+    number: of the scan. Of many scans, where each has one or two slices, these lie at another height in each.
+    """
     showing = [i for i in scan.annotation.slices if scan.annotation.foreground(i).any()]
     empty = sorted(set(scan.annotation.slices) - set(showing))
     of_empty = min(len(empty), max(most // 3, most - len(showing)), max(len(showing) // 2, 4))
-    return sorted(_spread(showing, max(1, most - of_empty)) + _spread(empty, of_empty))
+    shift = number * _GOLDEN_RATIO % 1
+    return sorted(_spread(showing, max(1, most - of_empty), shift) + _spread(empty, of_empty, shift))
 
 
-def _spread(indices: list[int], most: int) -> list[int]:
+def _spread(indices: list[int], most: int, shift: float) -> list[int]:
     if len(indices) <= most:
         return indices
-    return [indices[i] for i in np.linspace(0, len(indices) - 1, most).round().astype(int)] if most else []
+    if most < _FEWEST_WITH_ENDS:
+        return [indices[int((k + shift) / most * len(indices))] for k in range(most)]
+    return [indices[i] for i in np.linspace(0, len(indices) - 1, most).round().astype(int)]
 
 
 def _working_slice(

@@ -80,7 +80,7 @@ def plot_variants(path: Path, rows: Sequence[Row]) -> None:
     for axis, name in zip(axes[0], names, strict=True):
         for number, count in enumerate(counts):
             part = [row for row in rows if row.backbone == name and row.scans == count]
-            color, marker = _COLORS[number % len(_COLORS)], _MARKERS[number % len(_MARKERS)]
+            color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
             for is_scratch in (False, True):
                 group = [row for row in part if (row.variant.method is SCRATCH) == is_scratch]
                 group.sort(key=lambda row: row.variant.trained)
@@ -106,7 +106,7 @@ def plot_variants(path: Path, rows: Sequence[Row]) -> None:
         axis.set(xlabel="weights trained for the class", ylabel="DSC", title=name, ylim=(0, 1))
         axis.grid(alpha=0.3)
     axes[0][0].legend(frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_bars(path: Path, title: str, panels: Mapping[str, Mapping[str, Sequence[tuple[str, float]]]]) -> None:

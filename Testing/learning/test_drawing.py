@@ -165,6 +165,13 @@ def test_many_slices_are_thinned_out_evenly() -> None:
     assert MAX_SLICES // 2 < len(found.slices) <= MAX_SLICES
 
 
+def test_one_slice_of_each_of_many_scans_lies_at_another_height() -> None:
+    drawn = drawn_scan(range(2, 10))
+    found = prepare_drawing([drawn] * 8, most_slices=8)
+    different = {part.image.numpy().tobytes() for part in found.slices}
+    assert len(found.slices) == 8 and len(different) >= 6
+
+
 def test_refusals() -> None:
     with pytest.raises(InputError, match="no drawn scan"):
         prepare_drawing([])
