@@ -106,7 +106,7 @@ def plot_variants(path: Path, rows: Sequence[Row]) -> None:
         axis.set(xlabel="weights trained for the class", ylabel="DSC", title=name, ylim=(0, 1))
         axis.grid(alpha=0.3)
     axes[0][0].legend(frameon=False)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_bars(path: Path, title: str, panels: Mapping[str, Mapping[str, Sequence[tuple[str, float]]]]) -> None:
