@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -139,7 +140,8 @@ def test_two_processes_are_as_one(data: Path, cache: Path, tmp_path: Path) -> No
     script = tmp_path / "shared.py"
     script.write_text(SHARED)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run([*torchrun, str(script), str(data), str(cache), str(two)], cwd=ROOT, check=True, timeout=240)
+    command = [*torchrun, str(script), str(data), str(cache), str(two)]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=240)
     for mode, trainer in trainers.items():
         expected, found = (load_file(folder / f"{mode}.checkpoint") for folder in (one, two))
         assert found.keys() == expected.keys() and any(name.endswith("running_var") for name in found)
