@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PromptSegLib.apps.jobs import read_drawn_scan, require_pairs
+from PromptSegLib.apps.jobs import read_drawn_scan, require_pairs, require_token_path
 from PromptSegLib.errors import InputError
-from PromptSegLib.imaging.files import require_folder
 from PromptSegLib.tokens.centers import checked_center_name
-from PromptSegLib.tokens.class_token import SUFFIX, load_token
+from PromptSegLib.tokens.class_token import load_token
 
 if TYPE_CHECKING:
     from PromptSegLib.learning.adaptation import Adaptation
@@ -45,9 +44,7 @@ def adapt_files(
     if not job.drawings:
         raise InputError("a center is learned from what was drawn in its scans: give one --labels per --image")
     require_pairs(job.images, job.drawings)
-    if job.out.suffix != SUFFIX:
-        raise InputError(f"a class token's file must end in {SUFFIX}: write {job.out.stem}{SUFFIX}, not {job.out.name}")
-    require_folder(job.out)
+    require_token_path(job.out)
     token = load_token(job.token)
     checked_center_name(job.center, token.centers)
     drawn = [

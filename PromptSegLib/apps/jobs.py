@@ -50,9 +50,7 @@ def tune_files(
 ) -> ClassToken:
     """Learn a class from files and write its token. All that can be wrong is found before the long work begins."""
     require_pairs(job.images, job.drawings)
-    if job.out.suffix != SUFFIX:
-        raise InputError(f"a class token's file must end in {SUFFIX}: write {job.out.stem}{SUFFIX}, not {job.out.name}")
-    require_folder(job.out)
+    require_token_path(job.out)
     name = checked_name(job.name)
     drawn = [
         read_drawn_scan(image, labels, job.label, scribbles=job.scribbles, complete=job.complete, series=job.series)
@@ -75,6 +73,13 @@ def tune_files(
     )
     token.save(job.out)
     return token
+
+
+def require_token_path(out: Path) -> None:
+    """InputError unless a token can be written there."""
+    if out.suffix != SUFFIX:
+        raise InputError(f"a class token's file must end in {SUFFIX}: write {out.stem}{SUFFIX}, not {out.name}")
+    require_folder(out)
 
 
 def require_pairs(images: Sequence[Path], drawings: Sequence[Path]) -> None:
