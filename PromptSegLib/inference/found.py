@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import SimpleITK as sitk
 
-from PromptSegLib.imaging.body import body_middles
 from PromptSegLib.imaging.volume import SliceStack
-from PromptSegLib.imaging.window import Window
 from PromptSegLib.inference.neighborhood import MARGIN_MM, Neighborhood, Place
 from PromptSegLib.tokens import place as whereabouts
 
@@ -90,16 +88,13 @@ class Found:
         return logits
 
 
-def likelihood(
-    place: whereabouts.Place | None, image: np.ndarray, stack: SliceStack, window: Window
-) -> Likelihood | None:
+def likelihood(place: whereabouts.Place | None, middles: np.ndarray | None, stack: SliceStack) -> Likelihood | None:
     """Where a structure of this place in the body is likely to lie on a scan; None if its place is not known.
 
-    image: (slices, rows, columns) as stored.
+    middles: of the body in each slice of the stack, see `body_middles`.
     """
-    if place is None:
+    if place is None or middles is None:
         return None
-    middles = body_middles(image, stack, window)
     _, row_mm, column_mm = stack.spacing
 
     def likely(index: int, rows: slice, columns: slice) -> np.ndarray:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN
+from PromptSegLib.imaging.body import body_middles
 from PromptSegLib.imaging.interpolation import DrawnShape
 from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.imaging.working_grid import Box
@@ -147,8 +148,11 @@ class Segmenter:
                         merged.enter(group.stack, number, (part,), logit)
                 done += part.stop - part.start
                 report(done / total)
+            # Once for all classes of the group: it looks at the whole scan.
+            placed = any(self.tokens[number].place is not None for number in undrawn)
+            middles = body_middles(image.array, group.stack, group.window) if placed else None
             for number, found in undrawn.items():
-                neighborhood = self._around(found, number, image, group, merged)
+                neighborhood = self._around(found, number, middles, group, merged)
                 if neighborhood is not None:
                     neighborhoods[number] = neighborhood
                     chosen[number] = partial(neighborhood.on_scan, group.stack, image.array.shape)
@@ -199,12 +203,12 @@ class Segmenter:
         return {part.start + row: plane for row, plane in enumerate(planes)}
 
     def _around(
-        self, found: Found, number: int, image: Volume, group: _Group, merged: MergedClasses
+        self, found: Found, number: int, middles: np.ndarray | None, group: _Group, merged: MergedClasses
     ) -> Neighborhood | None:
         """The surroundings of what was found of a class that was not drawn; what lies elsewhere is entered already."""
         token = self.tokens[number]
         one_piece = token.pieces == "one" and not self.all_pieces
-        likely = likelihood(token.place, image.array, group.stack, group.window)
+        likely = likelihood(token.place, middles, group.stack)
         neighborhood = found.neighborhood(group.stack, one_piece=one_piece, likelihood=likely)
         if neighborhood is not None and not one_piece:
             for place, logit in found.outside(neighborhood.place):

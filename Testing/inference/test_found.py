@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from PromptSegLib.imaging.body import body_middles
 from PromptSegLib.imaging.volume import Geometry, SliceStack, Volume, slice_stack
 from PromptSegLib.imaging.window import Window
 from PromptSegLib.inference.found import FAINT, Found, likelihood
@@ -74,12 +75,13 @@ def test_the_piece_where_the_structure_is_likely_goes_before_a_larger_one() -> N
     middle = np.array([20, 24]) * SPACING[1:]
     place = Place.of(np.argwhere(second.any(axis=0)) * SPACING[1:] - middle)
     stack = stack_of(body)
-    likely = likelihood(place, body, stack, Window("ct"))
+    middles = body_middles(body, stack, Window("ct"))
+    likely = likelihood(place, middles, stack)
     around = found_in(logits_of(large, second)).neighborhood(stack, one_piece=True, likelihood=likely)
     assert around is not None and np.array_equal(around.on_scan(stack, SHAPE), second)
     alone = found_in(logits_of(large)).neighborhood(stack, one_piece=True, likelihood=likely)
     assert alone is not None and np.array_equal(alone.on_scan(stack, SHAPE), large), "a place forbids nothing"
-    assert likelihood(None, body, stack, Window("ct")) is None
+    assert likelihood(None, middles, stack) is None
 
 
 def test_nothing_found_has_no_surroundings() -> None:
