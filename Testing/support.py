@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from PromptSegLib.imaging.annotation import Annotation
+from PromptSegLib.imaging.formats import write_image
 from PromptSegLib.imaging.volume import Geometry, Volume
 from PromptSegLib.imaging.window import Window
 from PromptSegLib.learning.drawing import DrawnScan
@@ -111,6 +112,16 @@ def drawn_labels(truth: np.ndarray, slices: Iterable[int] = (3, 6, 9), axis: int
     for index in slices:
         np.moveaxis(labels, axis, 0)[index][np.moveaxis(truth, axis, 0)[index]] = label
     return labels
+
+
+def write_scans(folder: Path, count: int = 2) -> Path:
+    """Made-up scans with their organ, each in a subfolder as pre-training looks for them; the folder."""
+    for number in range(count):
+        image, truth = scan(seed=number)
+        (folder / f"scan{number}").mkdir()
+        write_image(image, folder / f"scan{number}" / "ct.nii.gz")
+        write_image(image.with_array(truth.astype(np.uint8)), folder / f"scan{number}" / "oar.nii.gz")
+    return folder
 
 
 def loss_of(objective: Objective, network: PUNet, rng: np.random.Generator, patch: int = 64) -> Any:

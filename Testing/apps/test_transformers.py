@@ -35,6 +35,7 @@ from Testing.support import (
     random_token,
     scan,
     tiny_backbone,
+    write_scans,
 )
 
 
@@ -47,13 +48,7 @@ def command(*arguments: object) -> int:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two generated scans with their organ."""
-    folder = tmp_path_factory.mktemp("scans")
-    for number in range(2):
-        image, truth = scan(seed=number)
-        (folder / f"scan{number}").mkdir()
-        write_image(image, folder / f"scan{number}" / "ct.nii.gz")
-        write_image(image.with_array(truth.astype(np.uint8)), folder / f"scan{number}" / "oar.nii.gz")
-    return folder
+    return write_scans(tmp_path_factory.mktemp("scans"))
 
 
 @pytest.fixture(scope="module", params=[TINY_UNETR, TINY_SWIN], ids=lambda preset: preset.name)

@@ -8,7 +8,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,7 +16,6 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from PromptSegLib.apps.cli import main
 from PromptSegLib.errors import InputError
-from PromptSegLib.imaging.formats import write_image
 from PromptSegLib.learning.pretraining import trainer as trainer_module
 from PromptSegLib.learning.pretraining.contrast import Teacher, ViewObjective
 from PromptSegLib.learning.pretraining.objectives import (
@@ -35,7 +33,7 @@ from PromptSegLib.learning.pretraining.trainer import Pretrainer, Progress, Sche
 from PromptSegLib.learning.pretraining.views import ViewSampler, ViewSizes
 from PromptSegLib.networks import presets
 from PromptSegLib.networks.punet import PUNet
-from Testing.support import TINY, scan
+from Testing.support import TINY, write_scans
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = replace(TINY, name="paper-2d", patch=(48, 48))
@@ -51,13 +49,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scans")
-    for number in range(2):
-        image, truth = scan(seed=number)
-        (folder / f"scan{number}").mkdir()
-        write_image(image, folder / f"scan{number}" / "ct.nii.gz")
-        write_image(image.with_array(truth.astype(np.uint8)), folder / f"scan{number}" / "oar.nii.gz")
-    return folder
+    return write_scans(tmp_path_factory.mktemp("scans"))
 
 
 @pytest.fixture(scope="module")
