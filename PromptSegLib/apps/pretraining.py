@@ -41,6 +41,9 @@ def pretrain(
     assignment_weight: Annotated[
         float, typer.Option(min=0, help="Of prototype assignment beside segmentation, in the mode meta_self.")
     ] = 0.3,
+    across: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the pairs that show a base class in two patients.")
+    ] = 0.0,
     synthetic: Annotated[
         float, typer.Option(min=0, max=1, help="Share of steps on synthetic anatomy instead of unlabelled scans.")
     ] = 0.0,
@@ -93,6 +96,7 @@ def pretrain(
             samples=samples,
             prompted=prompts,
             assignment_weight=assignment_weight,
+            across=across,
             synthetic=synthetic,
             start=start,
         )

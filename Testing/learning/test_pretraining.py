@@ -344,6 +344,19 @@ def test_a_paired_batch(data: Path, cache: Path) -> None:
         assert set(first.unique().tolist()) & set(second.unique().tolist()) - {0}, "the views share no region"
 
 
+def test_pairs_across_patients_share_their_base_classes_and_nothing_else(data: Path, cache: Path) -> None:
+    sampler = sampler_of(data, cache, [2])
+    holding = set(sampler.holding[0])
+    assert len(holding) > 1
+    batch = sampler.paired(np.random.default_rng(0), 6, 64, across=1.0)
+    assert not torch.equal(batch.images[0], batch.images[1])
+    shared = [set(a.unique().tolist()) & set(b.unique().tolist()) - {0} for a, b in zip(*batch.regions, strict=True)]
+    assert all(len(numbers) == 1 for numbers in shared) and len(set.union(*shared)) == 1
+    assert all(len(regions.unique()) > 3 for side in batch.regions for regions in side), "nothing to tell it from"
+    objective = RegionObjective(sampler, 4, across=1.0)
+    assert 0 < loss_of(objective, PUNet(SMALL, "small-1"), np.random.default_rng(0)) < 3
+
+
 def test_prepared_scans_are_used_again(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = find_scans(data, "ct.nii.gz", "oar.nii.gz")[:1]
     first = ScanCache(pairs, tmp_path)[0]

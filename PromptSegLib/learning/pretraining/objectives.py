@@ -107,16 +107,19 @@ class RegionObjective:
     Without labels and without prompts, this asks for what a drawing on a new class needs first: that a handful of mean
     embeddings (prototypes) of one slice recognizes the same place in the next, and tells it from its look-alikes
     elsewhere, the other side of the body included.
+
+    across: share of the pairs that show a base class in two patients. Its pixels in one must find its mean embedding
+    in the other among the supervoxels there: what a token needs that is to serve other scans.
     """
 
     name = "regions"
 
-    def __init__(self, sampler: SliceSampler, pairs: int, weight: float = 0.3):
-        self.sampler, self.pairs, self.weight = sampler, pairs, weight
+    def __init__(self, sampler: SliceSampler, pairs: int, weight: float = 0.3, across: float = 0.0):
+        self.sampler, self.pairs, self.weight, self.across = sampler, pairs, weight, across
 
     def draw(self, rng: np.random.Generator, patch: int) -> Drawn[PairedBatch]:
         pairs = images_for(self.pairs, patch)
-        return Drawn(self.sampler.paired(rng, pairs, patch), 2 * pairs)
+        return Drawn(self.sampler.paired(rng, pairs, patch, self.across), 2 * pairs)
 
     def __call__(self, network: BackboneModule, drawn: Drawn[PairedBatch], rng: np.random.Generator) -> Tensor:
         images = torch.cat(drawn.batch.images)

@@ -47,7 +47,8 @@ class Recipe:
     without labels. mode: one of MODES.
 
     Of ``regions``: active: base classes a step, per_class: labelled samples of each; pairs: pairs of unlabelled views a
-    step, 0 for the segmentation loss alone. Counts hold for patches of 128 pixels; of larger ones there are fewer.
+    step, 0 for the segmentation loss alone; across: share of the pairs that show a base class in two patients. Counts
+    hold for patches of 128 pixels; of larger ones there are fewer.
     Of the others: prompted: one of PROMPTED; samples: places a step; assignment_weight: beside a segmentation of 1.
 
     synthetic: share of the steps in which ``pairs`` of views of synthetic anatomy take the place of the unlabelled
@@ -67,6 +68,7 @@ class Recipe:
     active: int = 3
     per_class: int = 2
     pairs: int = 3
+    across: float = 0.0
     mode: str = "regions"
     prompted: str = "mixed"
     samples: int = 4
@@ -118,7 +120,8 @@ def pretrain(
         if recipe.classes:
             objectives.append(SegmentationObjective(slices, base, recipe.active, recipe.per_class))
         if recipe.pairs:
-            objectives.append(_mixed(RegionObjective(slices, recipe.pairs), recipe, scans, network))
+            regions = RegionObjective(slices, recipe.pairs, across=recipe.across)
+            objectives.append(_mixed(regions, recipe, scans, network))
     else:
         teacher = Teacher(network, base) if recipe.mode != "meta" else None
         objective = ViewObjective(
@@ -151,6 +154,7 @@ def pretrain(
         "base classes": list(recipe.classes.values()),
         "objectives": [objective.name for objective in objectives],
         **({} if recipe.mode == "regions" else _view_settings(recipe)),
+        **({"share of pairs across patients": recipe.across} if recipe.across else {}),
         **({"synthetic share": recipe.synthetic} if recipe.synthetic else {}),
         **({} if earlier is None else {"went on from": earlier.name}),
         "samples per step": _samples(recipe),
@@ -182,6 +186,11 @@ def _check(recipe: Recipe) -> None:
         raise InputError(f"the mode {recipe.mode} learns from labels: name base classes with --classes")
     if recipe.mode == "self" and recipe.classes:
         raise InputError("the mode self learns without labels: leave out --classes, or choose the mode meta_self")
+    if recipe.across and (recipe.mode != "regions" or not recipe.classes or not recipe.pairs):
+        raise InputError(
+            "pairs across patients show base classes, in the mode regions: name these with --classes, let --pairs be "
+            "at least 1, or leave out --across"
+        )
     if recipe.synthetic and not recipe.pairs:
         raise InputError("synthetic anatomy is seen in pairs: let --pairs be at least 1, or leave out --synthetic")
 

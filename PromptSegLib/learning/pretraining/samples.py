@@ -14,12 +14,15 @@ from torch import Tensor
 
 from PromptSegLib.imaging.volume import SliceStack, slice_stack
 from PromptSegLib.learning.augmentation import augment, intensity_augmentation
-from PromptSegLib.learning.pretraining.scans import ScanCache
+from PromptSegLib.learning.pretraining.scans import REGION_SIZES_MM, Scan, ScanCache
 
 SPACING_RANGE_MM = (1.0, 4.0)
 AXIAL_SHARE = 0.8
 MAX_ROTATION_DEGREES = 15.0
 ORGAN_SHARE = 0.75
+
+_REGIONS = 2**16
+"""More than the regions of a scan."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class LabelledBatch:
 
 @dataclass(frozen=True)
 class PairedBatch:
-    """Two views of nearby slices of one scan. images: 2 x (B, 1, P, P); regions: 2 x (B, P, P) int64, 0 unknown; a
-    number means the same place of the same patient in both views."""
+    """Two views of nearby slices of one scan, or of two patients. images: 2 x (B, 1, P, P); regions: 2 x (B, P, P)
+    int64, 0 unknown; a number means the same place of the same patient in both views, or the same base class."""
 
     images: tuple[Tensor, Tensor]
     regions: tuple[Tensor, Tensor]
@@ -86,26 +89,50 @@ class SliceSampler(ScanSampler):
         image = augment(self.augmentation, torch.stack(images)[:, None], int(rng.integers(2**31)))
         return LabelledBatch(image, torch.stack(targets), torch.from_numpy(classes))
 
-    def paired(self, rng: np.random.Generator, count: int, patch: int) -> PairedBatch:
-        """``count`` pairs of views of slices at most a centimeter apart."""
+    def paired(self, rng: np.random.Generator, count: int, patch: int, across: float = 0.0) -> PairedBatch:
+        """``count`` pairs of views of slices at most a centimeter apart; a share ``across`` of them, if base classes
+        allow, shows one of these in two patients instead."""
         images: tuple[list[Tensor], list[Tensor]] = ([], [])
         regions: tuple[list[Tensor], list[Tensor]] = ([], [])
+        shared = [position for position, numbers in self.holding.items() if len(numbers) > 1] if across else []
         for _ in range(count):
-            scan = self.scans[int(rng.integers(len(self.scans)))]
-            stack = slice_stack(scan.geometry, random_axis(rng))
-            voxel = scan.body[rng.integers(len(scan.body))]
-            size = int(rng.integers(len(scan.regions)))
-            reach = max(1, round(10 / stack.spacing[0]))
+            patients = bool(shared) and rng.random() < across
+            places = self._same_class(rng, int(rng.choice(shared))) if patients else self._same_scan(rng)
+            axis, size = random_axis(rng), int(rng.integers(len(REGION_SIZES_MM)))
             log_spacing = rng.uniform(*np.log(SPACING_RANGE_MM))
-            for side in range(2):
+            for side, (scan, voxel) in enumerate(places):
+                stack = slice_stack(scan.geometry, axis)
                 # The second view may be coarser or finer, but must still show much of the same.
                 spacing = float(np.exp(log_spacing + (side * rng.uniform(-0.4, 0.4))))
                 view, number = _random_view(rng, stack, voxel, patch, spacing)
-                number = int(np.clip(number + side * rng.integers(-reach, reach + 1), 0, stack.shape[0] - 1))
+                if not patients:
+                    reach = max(1, round(10 / stack.spacing[0]))
+                    number = int(np.clip(number + side * rng.integers(-reach, reach + 1), 0, stack.shape[0] - 1))
                 images[side].append(_render(stack.view(scan.image)[number], view))
-                regions[side].append(_render_labels(stack.view(scan.regions[size])[number], view))
+                found = stack.view(scan.regions[size])[number].astype(np.int64)
+                if patients:
+                    found = self._told_apart(found, stack, scan, number, side)
+                regions[side].append(_render_labels(found, view))
         changed = [augment(self.augmentation, torch.stack(i)[:, None], int(rng.integers(2**31))) for i in images]
         return PairedBatch((changed[0], changed[1]), (torch.stack(regions[0]), torch.stack(regions[1])))
+
+    def _same_scan(self, rng: np.random.Generator) -> list[tuple[Scan, np.ndarray]]:
+        """A place in a scan, for either view."""
+        scan = self.scans[int(rng.integers(len(self.scans)))]
+        return [(scan, scan.body[rng.integers(len(scan.body))])] * 2
+
+    def _same_class(self, rng: np.random.Generator, position: int) -> list[tuple[Scan, np.ndarray]]:
+        """A place in a base class, in each of two scans."""
+        scans = [self.scans[int(number)] for number in rng.choice(self.holding[position], 2, replace=False)]
+        organs = [scan.organs[self.labels[position]] for scan in scans]
+        return [(scan, voxels[rng.integers(len(voxels))]) for scan, voxels in zip(scans, organs, strict=True)]
+
+    def _told_apart(self, regions: np.ndarray, stack: SliceStack, scan: Scan, number: int, side: int) -> np.ndarray:
+        """Regions (rows, columns) of a slice in which two patients share base classes and nothing else."""
+        assert scan.labels is not None
+        labels = stack.view(scan.labels)[number].astype(np.int64)
+        apart = np.where(regions > 0, regions + side * _REGIONS, 0)
+        return np.where(np.isin(labels, self.labels), 2 * _REGIONS + labels, apart)
 
 
 def random_axis(rng: np.random.Generator) -> int:
