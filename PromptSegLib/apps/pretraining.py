@@ -57,6 +57,9 @@ def pretrain(
     devices: Annotated[int, typer.Option(min=1, help="Processes on this machine, one for each GPU.")] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Further processes that draw samples ahead of time.")] = 0,
     log: Annotated[Path | None, typer.Option(help="Folder for TensorBoard: losses, rates, similarity maps.")] = None,
+    keep_every: Annotated[
+        int, typer.Option(min=0, help="Steps after which the backbone is kept as it is then, NAME-stepN; 0: never.")
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared scans; beside the output by default.")] = None,
     card: Annotated[Path | None, typer.Option(help="JSON file with what the model card shall say of the data.")] = None,
@@ -113,6 +116,7 @@ def pretrain(
                 processes=processes,
                 workers=workers,
                 log=log,
+                keep_every=keep_every,
             )
     if processes.leads:
         output.print(f"{out} and its model card {out.with_suffix('.md').name}", markup=False)

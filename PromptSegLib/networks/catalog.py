@@ -64,10 +64,15 @@ def backbone_folders() -> list[Path]:
     return ([Path(named)] if named else []) + list(SHIPPED_FOLDERS)
 
 
+def _files(folder: Path) -> list[Path]:
+    """A backbone before those of the same name that were kept along its pre-training, NAME-stepN."""
+    return sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stem)
+
+
 def list_backbones() -> list[BackboneInfo]:
     found: dict[str, BackboneInfo] = {}
     for folder in backbone_folders():
-        for path in sorted(folder.glob(f"*{SUFFIX}")):
+        for path in _files(folder):
             info = read_info(path)
             found.setdefault(info.name, info)
     return list(found.values())
@@ -81,7 +86,7 @@ def find_backbone(name_or_path: str) -> Path:
             raise InputError(f"there is no backbone file {path}: check the path")
         return path
     for folder in backbone_folders():
-        for candidate in sorted(folder.glob(f"*{SUFFIX}")):
+        for candidate in _files(folder):
             # A damaged file must not stand in the way of the others; asked for itself, it says what is wrong with it.
             if candidate.stem == name_or_path or _name_of(candidate) == name_or_path:
                 return candidate

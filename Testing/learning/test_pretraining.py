@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import shutil
 import signal
@@ -31,6 +32,7 @@ from PromptSegLib.learning.pretraining.objectives import (
     region_loss,
 )
 from PromptSegLib.learning.pretraining.recipe import Recipe, pretrain
+from PromptSegLib.learning.pretraining.record import loss_table
 from PromptSegLib.learning.pretraining.samples import SliceSampler
 from PromptSegLib.learning.pretraining.scans import ScanCache, find_scans
 from PromptSegLib.learning.pretraining.trainer import Pretrainer, Progress, Schedule
@@ -185,7 +187,7 @@ def test_writes_a_backbone_and_its_card(data: Path, cache: Path, tmp_path: Path)
     recipe = replace(recipe_of(data), schedule=Schedule(1))
     pretrain(recipe, out, cache, {"source": "made up"}, prepared=lambda n, total: prepared.append((n, total)))
     assert prepared == [(1, 3), (2, 3), (3, 3)]
-    assert {path.name for path in tmp_path.iterdir()} == {"small-1.safetensors", "small-1.md"}
+    assert {path.name for path in tmp_path.iterdir()} == {"small-1.safetensors", "small-1.md", "small-1.losses.csv"}
     info = read_info(out)
     assert info.name == "small-1" and info.preset == "paper-2d"
     assert info.card["source"] == "made up" and info.card["scans"] == 3
@@ -229,6 +231,50 @@ def test_the_earlier_backbone_may_be_named_otherwise(data: Path, cache: Path, tm
     steps: list[int] = []
     pretrain(replace(recipe, start=str(other)), out, cache, {}, lambda progress: steps.append(progress.step))
     assert steps == [2] and read_info(out).card["went on from"] == "small-1"
+
+
+def test_backbones_are_kept_along_the_way(data: Path, cache: Path, tmp_path: Path) -> None:
+    """As they were after their steps, whether or not the run was interrupted; keeping them changes nothing."""
+    out, checkpoint = tmp_path / "small-1.safetensors", tmp_path / "small-1.checkpoint"
+    losses: dict[int, dict[str, float]] = {}
+    states: dict[int, dict[str, Tensor]] = {}
+
+    def watch(progress: Progress) -> None:
+        losses[progress.step] = progress.losses
+        if progress.step > 1:
+            states[progress.step - 1] = load_file(checkpoint)
+
+    def stop(progress: Progress) -> None:
+        watch(progress)
+        if progress.step == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        pretrain(recipe_of(data), out, cache, {}, stop, keep_every=2)
+    pretrain(recipe_of(data), out, cache, {}, watch, keep_every=1)
+    kept = {step: tmp_path / f"small-1-step{step}.safetensors" for step in (2, 3, 4)}
+    assert set(tmp_path.glob("*-step*")) == set(kept.values())
+    for step in (2, 3):
+        for name, tensor in load_backbone(kept[step]).state_dict().items():
+            expected = states[step][f"network.{name}"]
+            assert torch.equal(tensor, expected.half().to(expected.dtype)), name
+        info = read_info(kept[step])
+        assert info.name == "small-1" and info.card["step"] == step and info.card["base classes"] == ["organ", "other"]
+    assert load_backbone(kept[4]).fingerprint() == load_backbone(out).fingerprint()
+
+    with out.with_suffix(".losses.csv").open() as file:
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    assert rows == [{"step": step, **losses[step]} for step in (1, 2, 3, 4)]
+
+    other = tmp_path / "other.safetensors"
+    pretrain(recipe_of(data), other, cache, {})
+    assert load_backbone(other).fingerprint() == load_backbone(out).fingerprint()
+    assert other.with_suffix(".losses.csv").read_text() == out.with_suffix(".losses.csv").read_text()
+
+
+def test_a_loss_that_a_step_did_not_have_is_empty() -> None:
+    history = [{"step": 1, "segmentation": 0.5}, {"step": 2, "segmentation": 0.25, "synthetic": 2.0}]
+    assert loss_table(history) == "step,segmentation,synthetic\n1,0.5,\n2,0.25,2.0\n"
 
 
 def test_without_labels(data: Path, cache: Path, tmp_path: Path) -> None:

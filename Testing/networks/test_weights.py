@@ -185,6 +185,13 @@ def test_find_by_name_and_by_path(folders: tuple[Path, Path], path: Path) -> Non
     assert find_backbone(str(path)) == path
 
 
+def test_what_was_kept_along_pretraining_does_not_stand_in_for_the_whole(folders: tuple[Path, Path]) -> None:
+    _, shipped = folders
+    save_backbone(PUNet(TINY, "tiny-2"), shipped / "tiny-2-step10.safetensors", {"step": 10})
+    assert find_backbone("tiny-2") == shipped / "tiny-2.safetensors"
+    assert [info.path.name for info in list_backbones()] == ["mine.safetensors", "tiny-2.safetensors"]
+
+
 @pytest.mark.usefixtures("folders")
 def test_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(InputError, match="there is no backbone 'tiny-9': choose one of tiny-1, tiny-2"):

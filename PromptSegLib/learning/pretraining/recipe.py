@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from PromptSegLib.learning.pretraining.objectives import (
     SegmentationObjective,
 )
 from PromptSegLib.learning.pretraining.processes import Processes
+from PromptSegLib.learning.pretraining.record import last_mean, loss_table, model_card
 from PromptSegLib.learning.pretraining.samples import SPACING_RANGE_MM, ScanSampler, SliceSampler
 from PromptSegLib.learning.pretraining.scans import ScanCache, find_scans
 from PromptSegLib.learning.pretraining.synthetic import Mixture, SyntheticObjective, SyntheticSampler
@@ -89,13 +89,16 @@ def pretrain(
     processes: Processes | None = None,
     workers: int = 0,
     log: Path | None = None,
+    keep_every: int = 0,
 ) -> None:
-    """Train and write ``out`` and beside it the model card, ``out`` with the suffix ``.md``.
+    """Train and write ``out`` and beside it the model card, ``out`` with the suffix ``.md``, and the losses of all
+    steps, with the suffix ``.losses.csv``.
 
     cache: folder for prepared scans; the checkpoint stands beside ``out`` until the file is written. card: what the
     data cannot tell, such as its source, licenses and citation. prepared: called as scans are prepared. processes:
     those that share the work; the leading one writes and reports. workers: of each, to draw samples ahead of time.
-    log: folder for TensorBoard.
+    log: folder for TensorBoard. keep_every: after so many steps each, the backbone as it is then is written beside
+    ``out``, as NAME-stepN; never for 0.
     """
     _check(recipe)
     require_folder(out)
@@ -138,7 +141,13 @@ def pretrain(
     trainer = Pretrainer(network, base, objectives, recipe.schedule, teacher, settings, processes, workers)
     journal = Log(log, views) if log is not None and processes.leads else None
 
+    def described(**more: object) -> dict[str, object]:
+        return {**_description(recipe, card, len(pairs), objectives, earlier), **more}
+
     def tell(progress: Progress) -> None:
+        if keep_every and progress.step % keep_every == 0:
+            kept = out.with_name(f"{out.stem}-step{progress.step}{out.suffix}")
+            save_backbone(network, kept, described(step=progress.step, losses=last_mean(trainer.history)))
         report(progress)
         if journal is not None:
             journal.write(progress, network)
@@ -146,24 +155,10 @@ def pretrain(
     trainer.run(checkpoint, tell)
     if not processes.leads:
         return
-
-    description = {
-        **card,
-        "created": datetime.date.today().isoformat(),
-        "scans": len(pairs),
-        "base classes": list(recipe.classes.values()),
-        "objectives": [objective.name for objective in objectives],
-        **({} if recipe.mode == "regions" else _view_settings(recipe)),
-        **({"share of pairs across patients": recipe.across} if recipe.across else {}),
-        **({"synthetic share": recipe.synthetic} if recipe.synthetic else {}),
-        **({} if earlier is None else {"went on from": earlier.name}),
-        "samples per step": _samples(recipe),
-        "schedule": asdict(recipe.schedule),
-        "spacing range mm": SPACING_RANGE_MM,
-        "final losses": _last_mean(trainer.history),
-    }
+    description = described(**{"final losses": last_mean(trainer.history)})
     save_backbone(network, out, description)
     write_bytes(model_card(recipe.name, out, description).encode(), out.with_suffix(".md"))
+    write_bytes(loss_table(trainer.history).encode(), out.with_suffix(".losses.csv"))
     checkpoint.unlink(missing_ok=True)
 
 
@@ -258,24 +253,25 @@ def _settings(recipe: Recipe, earlier: BackboneInfo | None) -> dict[str, object]
     return {key: value for key, value in asdict(recipe).items() if key not in where} | {"start": start}
 
 
-def _last_mean(history: list[dict[str, float]], count: int = 100) -> dict[str, float]:
-    """Of each loss, over those of the last steps that had it."""
-    values: dict[str, list[float]] = {}
-    for entry in history[-count:]:
-        for key, value in entry.items():
-            values.setdefault(key, []).append(value)
-    return {key: round(sum(found) / len(found), 4) for key, found in values.items() if key != "step"}
-
-
-def model_card(name: str, path: Path, description: Mapping[str, object]) -> str:
-    """The model card as Markdown, with the file's SHA-256 and the fingerprint that class tokens are bound to."""
-    lines = [f"# {name}", ""]
-    for key, value in description.items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        lines.append(f"- **{key}**: {text}")
-    lines += [
-        f"- **file**: `{path.name}`, SHA-256 `{hashlib.sha256(path.read_bytes()).hexdigest()}`",
-        f"- **fingerprint**: `{load_backbone(path).fingerprint()}`",
-        "",
-    ]
-    return "\n".join(lines)
+def _description(
+    recipe: Recipe,
+    card: Mapping[str, object],
+    scans: int,
+    objectives: Sequence[Objective],
+    earlier: BackboneInfo | None,
+) -> dict[str, object]:
+    """Of the model card, what is known before the first step."""
+    return {
+        **card,
+        "created": datetime.date.today().isoformat(),
+        "scans": scans,
+        "base classes": list(recipe.classes.values()),
+        "objectives": [objective.name for objective in objectives],
+        **({} if recipe.mode == "regions" else _view_settings(recipe)),
+        **({"share of pairs across patients": recipe.across} if recipe.across else {}),
+        **({"synthetic share": recipe.synthetic} if recipe.synthetic else {}),
+        **({} if earlier is None else {"went on from": earlier.name}),
+        "samples per step": _samples(recipe),
+        "schedule": asdict(recipe.schedule),
+        "spacing range mm": SPACING_RANGE_MM,
+    }
