@@ -14,8 +14,10 @@ import torch.nn.functional as F
 import typer
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
+from PromptSegLib.learning.losses import known_dice_focal
+from PromptSegLib.learning.pretraining.objectives import BaseClasses
 from PromptSegLib.networks.backbone import freeze
 from PromptSegLib.networks.head import class_logits, head_shapes
 from PromptSegLib.networks.presets import PRESETS
@@ -25,6 +27,8 @@ from Testing.benchmarks.results import write_csv
 from Testing.networks.plain_punet import PlainPUNet, plain_logits
 
 BATCH = 4
+PRETRAINING_PATCH = (128, 128)
+PRETRAINING = f"pre-training step of {BATCH} slices, {' × '.join(map(str, PRETRAINING_PATCH))}, all weights"
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def compare(
 
 
 def run(repeats: int = 5) -> list[Row]:
-    """The three comparisons for the 2-D preset at its patch size, on all cores."""
+    """The comparisons for the 2-D preset on all cores: at its patch size, and a step of pre-training at its own."""
     threads = torch.get_num_threads()
     torch.set_num_threads(os.cpu_count() or 1)
     try:
@@ -134,7 +138,33 @@ def _run(repeats: int) -> list[Row]:
             repeats,
         )
     )
+    rows.append(_pretraining(repeats))
     return rows
+
+
+def _pretraining(repeats: int) -> Row:
+    """Forward and backward down to all weights and to the prompts of a class per slice, in all blocks; again without
+    the optimizer's own step, and with one loss for both."""
+    network = PUNet(PRESETS["paper-2d"]).train()
+    plain = PlainPUNet.of(network)
+    base = BaseClasses(network, [str(number) for number in range(BATCH)])
+    images = torch.rand(BATCH, 1, *PRETRAINING_PATCH) * 2 - 1
+    target = (torch.rand(BATCH, *PRETRAINING_PATCH) > 0.9).float()
+
+    def step(body: nn.Module, logits: Callable[[dict[str, Tensor]], Tensor]) -> None:
+        body.zero_grad()
+        base.zero_grad()
+        known_dice_focal(logits(base.prompts(torch.arange(BATCH))), target, torch.ones_like(target)).backward()
+
+    def fast_logits(prompts: dict[str, Tensor]) -> Tensor:
+        embedding = network.decode(network.encode(images, prompts, paired=True), prompts)
+        return class_logits(embedding, prompts, PRETRAINING_PATCH)
+
+    def slow_logits(prompts: dict[str, Tensor]) -> Tensor:
+        embedding = plain.decode(plain.encode(images, prompts, paired=True), prompts)
+        return plain_logits(embedding, prompts, PRETRAINING_PATCH)
+
+    return compare(PRETRAINING, lambda: step(plain, slow_logits), lambda: step(network, fast_logits), 2.5, repeats)
 
 
 def main(repeats: int = typer.Option(5, help="Timed turns of each side; the median counts.")) -> None:
@@ -152,9 +182,11 @@ def report(console: Console, repeats: int, out: Path | None = None, plot_folder:
         plot_bars(plot_folder / "speed.png", "PUNet, 224 × 224", {"ms": sides})
     cores = os.cpu_count() or 1
     torch.set_num_threads(cores)
+    rates = next((BATCH / r.plain_seconds, BATCH / r.fast_seconds) for r in rows if r.name == PRETRAINING)
     table = Table(
         title="PUNet, 224 × 224",
-        caption=f"{cores} cores, {matmul_rate():.0f} GFLOP/s in a 2048³ fp32 product; median of {repeats}",
+        caption=f"{cores} cores, {matmul_rate():.0f} GFLOP/s in a 2048³ fp32 product; median of {repeats}. "
+        f"Pre-training: {rates[0]:.2f} samples per second plain, {rates[1]:.2f} fast",
     )
     table.add_column("")
     for heading in ("plain, ms", "fast, ms", "ratio", "required"):
