@@ -28,15 +28,23 @@ def _run(case: Case, count: int, seed: int, comparison: Comparison, results: Res
     methods, setup = comparison.of_seed(seed)
     keys: dict[Method, Key] = {m: (case.source, case.organ, count, m.key, seed, 0) for m in methods}
     methods = [method for method in methods if results.get(keys[method]) is None]
-    part, truth = around(case.image, case.truth, MARGIN)
-    drawing, slices = draw_slices(truth, count)
-    undrawn = np.delete(truth, slices, axis=0)
-    if not methods or len(set(slices)) < count or not undrawn.any():
+    drawn = draw(case, count) if methods else None
+    if drawn is None:
         return
-    annotation = Annotation.from_label_map(part.with_array(drawing), 1, axis=0)
-    lesson = Lesson([DrawnScan(part, annotation)], setup, ours_of(results, keys[methods[0]]))
+    scan, truth, slices = drawn
+    lesson = Lesson([scan], setup, ours_of(results, keys[methods[0]]))
     for method in methods:
         learned, learning = lesson.learn(method)
-        found, finding = find(method, learned, part, annotation)
-        reached = score(found, truth, part.geometry.spacing, slices)
+        found, finding = find(method, learned, scan.image, scan.annotation)
+        reached = score(found, truth, scan.image.geometry.spacing, slices)
         record(results, keys[method], reached, learning, finding)
+
+
+def draw(case: Case, count: int) -> tuple[DrawnScan, np.ndarray, list[int]] | None:
+    """The slices of the structure and `MARGIN` beyond either end with ``count`` of them drawn, the truth (bool) there,
+    and which these are; None where too few slices show the structure."""
+    part, truth = around(case.image, case.truth, MARGIN)
+    drawing, slices = draw_slices(truth, count)
+    if len(set(slices)) < count or not np.delete(truth, slices, axis=0).any():
+        return None
+    return DrawnScan(part, Annotation.from_label_map(part.with_array(drawing), 1, axis=0)), truth, slices

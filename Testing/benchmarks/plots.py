@@ -16,6 +16,7 @@ from Testing.benchmarks.variant_table import Row
 # Okabe and Ito's palette, which color-blind readers can tell apart; ours is the strongest line.
 COLORS = ("#0072B2", "#56B4E9", "#E69F00", "#F0E442", "#009E73", "#CC79A7", "#D55E00", "#000000", "#999999", "#8B5A2B")
 MARKERS = "ososD^vPXd"
+_DECADE = 10
 _STYLES = {key: (COLORS[i], MARKERS[i]) for i, key in enumerate(METHODS)}
 
 
@@ -106,6 +107,47 @@ def plot_variants(path: Path, rows: Sequence[Row]) -> None:
         axis.set(xlabel="weights trained for the class", ylabel="DSC", title=name, ylim=(0, 1))
         axis.grid(alpha=0.3)
     axes[0][0].legend(frameon=False)
+    save_figure(figure, path)
+
+
+Curve = dict[int, list[float]]
+"""Values by step."""
+
+
+def plot_pretraining(
+    path: Path, losses: Mapping[str, tuple[np.ndarray, np.ndarray]], scores: Mapping[str, Mapping[str, Curve]]
+) -> None:
+    """Losses over steps, if there are any, above scores: means and bars of one standard error.
+
+    losses: steps and values by name; scores: by what is measured, by where.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = [*(["loss"] if losses else []), *scores]
+    figure, axes = plt.subplots(
+        len(rows), 1, figsize=(8, 3 * len(rows)), layout="constrained", sharex=True, squeeze=False
+    )
+    for axis, row in zip(axes[:, 0], rows, strict=True):
+        if row in scores:
+            for number, (where, curve) in enumerate(scores[row].items()):
+                means = [float(np.mean(values)) for values in curve.values()]
+                errors = [np.std(values) / np.sqrt(len(values)) for values in curve.values()]
+                style = {"color": COLORS[number], "marker": MARKERS[number]}
+                axis.errorbar(list(curve), means, errors, label=where, capsize=2, **style)
+            axis.set_ylim(bottom=0)
+        else:
+            for number, (name, (steps, values)) in enumerate(losses.items()):
+                axis.plot(steps, values, label=name, color=COLORS[number])
+            found = np.concatenate([values for _, values in losses.values()])
+            if found.min() > 0 and found.max() > _DECADE * found.min():
+                axis.set_yscale("log")
+        axis.set_ylabel(row)
+        axis.grid(alpha=0.3)
+        axis.legend(frameon=False)
+    axes[-1, 0].set_xlabel("steps of pre-training")
     save_figure(figure, path)
 
 

@@ -41,6 +41,21 @@ def score(
     return Score(2 * overlap / max(1, total), _agreement(pairs))
 
 
+def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
+    """The mean precision over all recalls as the threshold falls; voxels of equal scores come together. 0 without any
+    truth.
+
+    scores: numbers; truth: bool, of the same shape.
+    """
+    order = np.argsort(-scores, axis=None)
+    falling, right = scores.ravel()[order], np.cumsum(truth.ravel()[order])
+    if not truth.any():
+        return 0.0
+    last = np.flatnonzero(np.append(np.diff(falling) != 0, True))
+    precision, recall = right[last] / (last + 1), right[last] / right[-1]
+    return float(np.sum(np.diff(recall, prepend=0) * precision))
+
+
 Surface = tuple[np.ndarray, np.ndarray]
 """Positions (n, 3) in mm and areas (n,) in mm²."""
 

@@ -41,11 +41,16 @@ class Slicewise:
 
     def __call__(self, image: Volume) -> np.ndarray:
         """Bool (slices, rows, columns) on the image's grid."""
+        mask: np.ndarray = self.logits(image) > 0
+        return mask
+
+    def logits(self, image: Volume) -> np.ndarray:
+        """float32 (slices, rows, columns) on the image's grid."""
         stack = next(s for s in (slice_stack(image, axis) for axis in range(3)) if s.plane == self.plane)
         grid = WorkingGrid((stack.shape[1], stack.shape[2]), stack.spacing[1:], self.spacing_mm)
         window = window_for(image.array)
-        mask = np.zeros(image.array.shape, dtype=bool)
-        found, source = stack.view(mask), stack.view(image.array)
+        result = np.full(image.array.shape, _NOTHING, dtype=np.float32)
+        found, source = stack.view(result), stack.view(image.array)
         for index, plane in enumerate(source):
             working = grid.to_working(torch.from_numpy(np.ascontiguousarray(window.apply(plane)))[None])
             box = body_box(working, MIN_BOX)
@@ -54,8 +59,8 @@ class Slicewise:
             logits = torch.full(working.shape, _NOTHING)
             with torch.no_grad():
                 box.put(self.network(box.cut(working, -1.0)[None]).float().cpu(), logits)
-            found[index] = grid.from_working(logits)[0].numpy() > 0
-        return mask
+            found[index] = grid.from_working(logits)[0].numpy()
+        return result
 
 
 class Crops:
