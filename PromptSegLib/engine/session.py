@@ -6,7 +6,6 @@ The same methods are offered in this process by `Session` and on a worker proces
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,10 +24,10 @@ from PromptSegLib.engine.messages import (
     Suggestion,
     TuneResult,
 )
+from PromptSegLib.engine.previewer import Previewer
 from PromptSegLib.engine.previewing import PreviewOrder
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
-from PromptSegLib.imaging.interpolation import DrawnShape
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.volume import Volume, slice_stack
 from PromptSegLib.inference.drawn import Drawn
@@ -43,9 +42,6 @@ from PromptSegLib.networks.device import is_out_of_memory, release_memory
 from PromptSegLib.networks.weights import load_network
 from PromptSegLib.tokens.class_token import ClassToken, Terminology, parse_token
 from PromptSegLib.tokens.recognition import Recognition
-
-PREVIEW_SHARE = 0.25
-"""Of the time of training, at most this part goes into previews."""
 
 PREVIEWS_AHEAD = 4
 """Of so many previews, the slices are looked at before training begins, if there is time."""
@@ -187,7 +183,8 @@ class Session:
             cancelled: asked often; the best tokens so far are then returned.
         """
         image = self._require_image()
-        missing = [key for key in keys if self._entry(key).drawing is None]
+        drawings = {key: drawing for key in keys if (drawing := self._entry(key).drawing) is not None}
+        missing = [key for key in keys if key not in drawings]
         if missing:
             name = self._entry(missing[0]).info.name
             raise InputError(f"nothing is drawn of '{name}': draw it on at least one slice")
@@ -205,15 +202,15 @@ class Session:
             entry.ahead = iter(())
             try:
                 scan = DrawnScan(image, self._annotation(entry, image))
-                previewer = _Previewer(self, key, entry, scan, preview, cancelled)
+                previewer = Previewer(self, key, drawings[key], scan, preview, cancelled)
 
                 def ready(
-                    drawing: Drawing, key: str = key, number: int = number, previewer: _Previewer = previewer
+                    drawing: Drawing, key: str = key, number: int = number, previewer: Previewer = previewer
                 ) -> None:
                     previewer.look_ahead(drawing)
                     report(Progress("training", number / len(keys), None, key))
 
-                def improved(token: ClassToken, key: str = key, previewer: _Previewer = previewer) -> None:
+                def improved(token: ClassToken, key: str = key, previewer: Previewer = previewer) -> None:
                     checkpoint(key, token.to_bytes())
                     previewer.show(token)
 
@@ -256,7 +253,7 @@ class Session:
         recognitions = [self._recognized(token, image) for token in own]
         tokens = [t.at_center(found.center if found else None) for t, found in zip(own, recognitions, strict=True)]
         report(Progress("segmenting", 0.0))
-        drawn = self._drawn(keys, image)
+        drawn = self.drawn(keys, image)
 
         def run() -> Segmentation:
             return self.segmenter(tokens).segment(
@@ -363,6 +360,24 @@ class Session:
         sight = Sight.of(image, drawing.plane, drawing.spacing_mm, drawing.window.kind)
         encode_ahead(self._network, self._features, image, sight, index)
 
+    def drawn(self, keys: Sequence[str], image: Volume) -> Drawn | None:
+        """The drawings of these classes in one label map, numbered in their order."""
+        slices: dict[int, tuple[int, frozenset[int]]] = {}
+        labels: np.ndarray | None = None
+        for number, key in enumerate(keys, start=1):
+            drawing = self._entry(key).drawing
+            if drawing is None:
+                continue
+            if labels is None:
+                labels = np.full(image.array.shape, UNKNOWN, np.uint8)
+            planes = np.moveaxis(labels, drawing.axis, 0)
+            for index, plane in drawing.planes.items():
+                target = planes[index]
+                target[(plane == 0) & (target == UNKNOWN)] = 0
+                target[plane == 1] = number
+            slices[number] = (drawing.axis, frozenset(drawing.planes))
+        return None if labels is None else Drawn(image.with_array(labels), slices)
+
     def _recognized(self, token: ClassToken, image: Volume) -> Recognition | None:
         if not token.centers:
             return None
@@ -394,75 +409,6 @@ class Session:
             planes[index] = plane
         name = f"the drawing of '{entry.info.name}'"
         return Annotation.from_label_map(image.with_array(labels), 1, axis=entry.drawing.axis, source=name)
-
-    def _drawn(self, keys: Sequence[str], image: Volume) -> Drawn | None:
-        """The drawings of these classes in one label map, numbered in their order."""
-        slices: dict[int, tuple[int, frozenset[int]]] = {}
-        labels: np.ndarray | None = None
-        for number, key in enumerate(keys, start=1):
-            drawing = self._entry(key).drawing
-            if drawing is None:
-                continue
-            if labels is None:
-                labels = np.full(image.array.shape, UNKNOWN, np.uint8)
-            planes = np.moveaxis(labels, drawing.axis, 0)
-            for index, plane in drawing.planes.items():
-                target = planes[index]
-                target[(plane == 0) & (target == UNKNOWN)] = 0
-                target[plane == 1] = number
-            slices[number] = (drawing.axis, frozenset(drawing.planes))
-        return None if labels is None else Drawn(image.with_array(labels), slices)
-
-
-class _Previewer:
-    """Sends previews of a class while it is trained, as far as they cost a small part of the time."""
-
-    def __init__(
-        self,
-        session: Session,
-        key: str,
-        entry: _Class,
-        scan: DrawnScan,
-        send: Callable[[Preview], None],
-        cancelled: Callable[[], bool],
-    ):
-        assert entry.drawing is not None
-        self.session, self.key, self.scan, self.send, self.cancelled = session, key, scan, send, cancelled
-        self.drawing = entry.drawing
-        self.order = PreviewOrder(scan.annotation.slices, scan.image.array.shape[scan.annotation.axis])
-        self.shape: DrawnShape | None = None
-        self.next: list[int] = []
-        self.started, self.spent, self.shown = time.monotonic(), 0.0, 0
-
-    def look_ahead(self, drawing: Drawing) -> None:
-        """Have the backbone look at the slice that comes first, and say that training itself begins now."""
-        self.next = self._choose()
-        self.session.encode_shown(self.scan.image, drawing, self.next[0])
-        self.started = time.monotonic()
-
-    def _choose(self) -> list[int]:
-        focus = self.session.focus
-        return self.order.next(focus[1] if focus is not None and focus[0] == self.drawing.axis else None)
-
-    def show(self, token: ClassToken) -> None:
-        """Preview the slice that the user looks at and another one."""
-        begin = time.monotonic()
-        if self.shown and self.spent > PREVIEW_SHARE * (begin - self.started):
-            return
-        segmenter = self.session.segmenter([token])
-        if not self.shown:
-            self.shape = segmenter.drawn_shape(self.scan.image, self.session._drawn([self.key], self.scan.image))
-        shown, self.next = self.next or self._choose(), []
-        for index in shown:
-            if self.cancelled():
-                break
-            planes = segmenter.preview(self.scan.image, index, self.shape)
-            for known in set(planes) & set(self.drawing.planes):
-                drawn = self.drawing.planes[known]
-                planes[known] = np.where(drawn == UNKNOWN, planes[known], drawn == 1)
-            self.send(Preview(self.key, self.drawing.axis, planes))
-        self.shown += 1
-        self.spent += time.monotonic() - begin
 
 
 def _class_of(key: str, number: int, found: Segmentation, image: Volume) -> SegmentedClass:

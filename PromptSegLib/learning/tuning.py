@@ -20,6 +20,7 @@ from torch import Tensor
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
 from PromptSegLib.learning.features import Crop, FeatureCache, full_resolution, stack
+from PromptSegLib.learning.holding_out import calibrate, dice, some_holding, split
 from PromptSegLib.learning.losses import known_dice_focal
 from PromptSegLib.learning.prototypes import deep_prompts, kmeans
 from PromptSegLib.networks.backbone import Backbone, BackboneModule, Features, Prompts, count_parameters
@@ -34,11 +35,6 @@ from PromptSegLib.tokens.class_token import (
     checked_name,
 )
 from PromptSegLib.tokens.recognition import Profile
-
-HELD_OUT_TILE = 16
-HELD_OUT_SHARE = 0.15
-WHOLE_SLICES_FROM = 8
-"""From this many slices of the structure on, whole slices are held out; with fewer, tiles of every slice."""
 
 _EVALUATE_EVERY = 10
 _FEWEST_STEPS, _STEPS_PER_SLICE, _MOST_STEPS = 20, 2, 160
@@ -184,7 +180,7 @@ class Tuner:
             keep_features=keep,
             cancelled=cancelled,
         )
-        self.evaluated = self._evaluated_slices()
+        self.evaluated = some_holding(self.held_out, self.most_evaluated, self.generator)
         self.best: dict[str, Tensor] = {}
         self.best_prompting = self.prompting
         self.best_dsc: float | None = None
@@ -198,41 +194,7 @@ class Tuner:
 
     def _split(self) -> tuple[list[Tensor], list[Tensor]]:
         """Known pixels to train on and known pixels held out, per slice, (1, h, w) bool each."""
-        training, held_out = [], []
-        showing = [i for i, part in enumerate(self.drawing.slices) if (part.known & (part.target > 0.5)).any()]
-        whole = len(showing) >= WHOLE_SLICES_FROM
-        chosen: set[int] = set()
-        if whole:
-            # Inner slices only: nothing else stands in for the ends of the structure.
-            order = torch.randperm(len(showing) - 2, generator=self.generator) + 1
-            chosen = {showing[i] for i in order[: round(HELD_OUT_SHARE * len(showing))].tolist()}
-        for number, part in enumerate(self.drawing.slices):
-            if whole:
-                aside = torch.full_like(part.known, number in chosen)
-            else:
-                rows, columns = (n // HELD_OUT_TILE for n in part.known.shape[1:])
-                tiles = torch.rand(1, 1, rows, columns, generator=self.generator) < HELD_OUT_SHARE
-                aside = F.interpolate(tiles.float(), scale_factor=HELD_OUT_TILE, mode="nearest")[0] > 0.5
-                if (
-                    not (part.known & aside & (part.target > 0.5)).any()
-                    or not (part.known & ~aside & (part.target > 0.5)).any()
-                ):
-                    aside = torch.zeros_like(part.known)
-            training.append(part.known & ~aside)
-            held_out.append(part.known & aside)
-        pairs = list(zip(training, self.drawing.slices, strict=True))
-        inside = any(bool((k & (p.target > 0.5)).any()) for k, p in pairs)
-        outside = any(bool((k & (p.target <= 0.5)).any()) for k, p in pairs)
-        if not (inside and outside):
-            return [p.known for p in self.drawing.slices], [torch.zeros_like(p.known) for p in self.drawing.slices]
-        return training, held_out
-
-    def _evaluated_slices(self) -> list[int]:
-        holding = [i for i, k in enumerate(self.held_out) if k.any()]
-        if len(holding) <= self.most_evaluated:
-            return holding
-        order = torch.randperm(len(holding), generator=self.generator)[: self.most_evaluated]
-        return sorted(holding[i] for i in order.tolist())
+        return split(self.drawing.slices, self.generator)
 
     def run(
         self, ready: Callable[[], None], report: Callable[[TuningProgress], None], improved: Callable[[], None]
@@ -433,9 +395,7 @@ class Tuner:
     def _held_out_dsc(self, parameters: dict[str, Tensor]) -> float | None:
         if not self.evaluated:
             return None
-        logits, target = self._held_out_logits(parameters)
-        found, truth = logits > 0, target > 0.5
-        return 2 * float((found & truth).sum()) / max(1.0, float(found.sum() + truth.sum()))
+        return dice(*self._held_out_logits(parameters))
 
     def _keep(self, parameters: dict[str, Tensor], step: int, dsc: float | None) -> None:
         self._highest_dsc = max(self._highest_dsc, dsc or 0.0)
@@ -446,22 +406,7 @@ class Tuner:
         """Platt scaling on the held-out pixels, drawn towards no change where these are few."""
         if not self.evaluated:
             return Calibration()
-        logits, target = self._held_out_logits({name: value[None] for name, value in self.best.items()})
-        log_scale, offset = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
-        optimizer = torch.optim.LBFGS([log_scale, offset], max_iter=30)
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            loss = F.binary_cross_entropy_with_logits(log_scale.exp() * logits + offset, target, reduction="sum")
-            loss = loss + 50 * (log_scale.square() + offset.square()).sum()
-            torch.autograd.backward(loss)
-            return loss
-
-        optimizer.step(closure)
-        scale, shift = float(log_scale.detach().exp()), float(offset.detach())
-        if not (math.isfinite(scale) and math.isfinite(shift) and 0.1 <= scale <= 10):
-            return Calibration()
-        return Calibration(round(scale, 6), round(shift, 6))
+        return calibrate(*self._held_out_logits({name: value[None] for name, value in self.best.items()}))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from rich.console import Console
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.learning.drawing import prepare_drawing
+from PromptSegLib.learning.pretraining.recipe import seen_classes
 from PromptSegLib.networks.backbone import count_parameters
 from PromptSegLib.networks.catalog import BackboneInfo
 from PromptSegLib.networks.families import build_backbone
@@ -229,9 +230,8 @@ def test_backbones_and_numbers_of_scans_have_panels_and_lines_of_their_own(tmp_p
 def test_only_what_no_backbone_saw_as_a_label_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMPTSEG_DATA", "anywhere")
     first = BackboneInfo("first", "tiny", {"base classes": ["Brainstem", "Larynx", "SpinalCord"]}, Path("first"))
-    second = BackboneInfo("second", "tiny", {"base classes": ["Mandible"], "went on from": "first"}, Path("second"))
-    monkeypatch.setattr(variants, "find_backbone", Path)
-    monkeypatch.setattr(variants, "read_info", lambda path: {"first": first}[path.name])
+    card = {"base classes": ["Mandible"], "went on from": "first", "base classes before": seen_classes(first)}
+    second = BackboneInfo("second", "tiny", card, Path("second"))
     assert variants.new_classes([first], ["Mandible"]) == {"Mandible": 7}
     assert set(variants.new_classes([second], [])) == {"LeftParotid", "RightParotid", "Esophagus"}
     with pytest.raises(InputError, match="Larynx is no new class for second"):

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.learning.drawing import DrawnScan
-from PromptSegLib.networks.catalog import BackboneInfo, find_backbone, read_info
+from PromptSegLib.learning.pretraining.recipe import seen_classes
+from PromptSegLib.networks.catalog import BackboneInfo
 from Testing.benchmarks.across import draw, learn_and_find
 from Testing.benchmarks.comparing import Comparison, warm_up
 from Testing.benchmarks.data import all_classes, complete, data_folder, random_scans, scans
@@ -28,7 +29,7 @@ def new_classes(backbones: Iterable[BackboneInfo], wanted: Collection[str]) -> d
     Raises:
         InputError: if a backbone has seen one of ``wanted``, or if nothing is left.
     """
-    seen = {organ: info.name for info in backbones for organ in _seen(info)}
+    seen = {organ: info.name for info in backbones for organ in seen_classes(info)}
     for organ in sorted(wanted):
         if organ in seen:
             raise InputError(f"{organ} is no new class for {seen[organ]}, which saw its labels: choose other organs")
@@ -36,12 +37,6 @@ def new_classes(backbones: Iterable[BackboneInfo], wanted: Collection[str]) -> d
     if not new:
         raise InputError(f"there is no new class to compare on: choose from {', '.join(all_classes())}")
     return new
-
-
-def _seen(info: BackboneInfo) -> set[str]:
-    """Base classes, also of the backbone that its training went on from."""
-    earlier = info.card.get("went on from")
-    return {*info.card.get("base classes", ()), *(_seen(read_info(find_backbone(earlier))) if earlier else ())}
 
 
 def numbers_of_scans(text: str, organs: Collection[str]) -> list[int]:

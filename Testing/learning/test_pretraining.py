@@ -31,7 +31,7 @@ from PromptSegLib.learning.pretraining.objectives import (
     images_for,
     region_loss,
 )
-from PromptSegLib.learning.pretraining.recipe import Recipe, pretrain
+from PromptSegLib.learning.pretraining.recipe import Recipe, pretrain, seen_classes
 from PromptSegLib.learning.pretraining.record import loss_table
 from PromptSegLib.learning.pretraining.samples import SliceSampler
 from PromptSegLib.learning.pretraining.scans import ScanCache, find_scans
@@ -206,8 +206,9 @@ def test_goes_on_from_an_earlier_backbone(data: Path, cache: Path, tmp_path: Pat
     pretrain(replace(recipe_of(data), name="small-2", schedule=still, start=str(first)), second, cache, {})
     before, after = dict(load_backbone(first).named_parameters()), dict(load_backbone(second).named_parameters())
     assert all(torch.equal(after[name], parameter) for name, parameter in before.items())
-    card = read_info(second).card
-    assert card["went on from"] == "small-1" and str(tmp_path) not in str(card)
+    info = read_info(second)
+    assert info.card["went on from"] == "small-1" and str(tmp_path) not in str(info.card)
+    assert info.card["base classes before"] == read_info(first).card["base classes"] == seen_classes(info)
 
 
 def test_the_earlier_backbone_may_be_named_otherwise(data: Path, cache: Path, tmp_path: Path) -> None:

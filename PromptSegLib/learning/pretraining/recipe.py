@@ -190,6 +190,11 @@ def _check(recipe: Recipe) -> None:
         raise InputError("synthetic anatomy is seen in pairs: let --pairs be at least 1, or leave out --synthetic")
 
 
+def seen_classes(info: BackboneInfo) -> list[str]:
+    """All classes whose labels a backbone has seen, also before its training went on from another one's."""
+    return sorted({*info.card.get("base classes", ()), *info.card.get("base classes before", ())})
+
+
 def _earlier(name: str, preset: str) -> BackboneInfo:
     """The backbone to go on from, which must have the preset."""
     earlier = read_info(find_backbone(name))
@@ -270,7 +275,7 @@ def _description(
         **({} if recipe.mode == "regions" else _view_settings(recipe)),
         **({"share of pairs across patients": recipe.across} if recipe.across else {}),
         **({"synthetic share": recipe.synthetic} if recipe.synthetic else {}),
-        **({} if earlier is None else {"went on from": earlier.name}),
+        **({} if earlier is None else {"went on from": earlier.name, "base classes before": seen_classes(earlier)}),
         "samples per step": _samples(recipe),
         "schedule": asdict(recipe.schedule),
         "spacing range mm": SPACING_RANGE_MM,
