@@ -5,15 +5,13 @@ The same methods are offered in this process by `Session` and on a worker proces
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from PromptSegLib.engine.messages import (
     ClassInfo,
@@ -37,7 +35,6 @@ from PromptSegLib.inference.sight import Sight
 from PromptSegLib.inference.suggestion import suggest_slice
 from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
 from PromptSegLib.learning.tuning import TuningOptions, TuningProgress, tune
-from PromptSegLib.networks.backbone import Features
 from PromptSegLib.networks.device import is_out_of_memory, release_memory
 from PromptSegLib.networks.weights import load_network
 from PromptSegLib.tokens.class_token import ClassToken, Terminology, parse_token
@@ -45,8 +42,6 @@ from PromptSegLib.tokens.recognition import Recognition
 
 PREVIEWS_AHEAD = 4
 """Of so many previews, the slices are looked at before training begins, if there is time."""
-
-_DRAWN = "drawn"
 
 T = TypeVar("T")
 
@@ -305,7 +300,7 @@ class Session:
                 options,
                 color=info.color,
                 terminology=Terminology(*info.terminology) if info.terminology else None,
-                encode=self._encode_drawn,
+                encode=partial(self._features.encode, self._network),
                 ready=ready,
                 report=report,
                 watch=watch,
@@ -329,16 +324,6 @@ class Session:
         """A segmenter on this scan's kept features."""
         return Segmenter(self._network, tokens, kept=self._features, fingerprint=self._fingerprint)
 
-    def _encode_drawn(self, image: Tensor) -> Features:
-        """Features of a drawn slice (1, 1, h, w), kept by what is on it for the next training."""
-        content = hashlib.blake2b(image.cpu().numpy().tobytes(), digest_size=16).digest()
-
-        def encode() -> Features:
-            with torch.no_grad():
-                return self._network.encode(image)
-
-        return self._features.get(_DRAWN, (image.shape, content), encode).to(self._network.device)
-
     def _look_ahead(self, entry: _Class, image: Volume) -> Iterator[bool]:
         """Look at the drawn slices, and at the one that is previewed first, one slice a step."""
         try:
@@ -348,7 +333,7 @@ class Session:
             # Training says so, if it is asked for.
             return
         for part in drawing.slices:
-            self._encode_drawn(part.image[None].to(self._network.device))
+            self._features.encode(self._network, part.image[None].to(self._network.device))
             yield True
         order = PreviewOrder(scan.annotation.slices, image.array.shape[scan.annotation.axis])
         for _ in range(PREVIEWS_AHEAD):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -12,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from PromptSegLib.networks.backbone import Features
+from PromptSegLib.networks.backbone import Backbone, Features
 
 MEMORY_BYTES = 600 * 2**20
 KEPT_BYTES = 6 * 2**30
+
+_DRAWN = "drawn"
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,16 @@ class ScanFeatures:
             self._make_room()
         kept = used.parts[part]
         return Features(tuple(_read(used, m).float() for m in kept.maps), kept.size, kept.classes)
+
+    def encode(self, backbone: Backbone, image: Tensor) -> Features:
+        """Features of a drawn slice (1, 1, h, w) on the backbone's device, kept by what the slice shows."""
+        content = hashlib.blake2b(image.cpu().numpy().tobytes(), digest_size=16).digest()
+
+        def encode() -> Features:
+            with torch.no_grad():
+                return backbone.encode(image)
+
+        return self.get(_DRAWN, (image.shape, content), encode).to(backbone.device)
 
     def clear(self) -> None:
         for kept in self._sights.values():
