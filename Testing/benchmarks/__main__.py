@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -19,44 +19,67 @@ from PromptSegLib.learning.tuning import TuningOptions
 from PromptSegLib.networks.catalog import read_info
 from PromptSegLib.networks.device import find_device, keep_freed_memory
 from PromptSegLib.networks.weights import DEFAULT_BACKBONE, find_backbone, load_backbone
-from Testing.benchmarks import across, corrections, in_scan, plots, resources, speed, tables, variants
+from Testing.benchmarks import (
+    across,
+    corrections,
+    in_scan,
+    plots,
+    resources,
+    speed,
+    suggestions,
+    tables,
+    uncertainty,
+    variants,
+)
 from Testing.benchmarks.comparing import Comparison, warm_up
 from Testing.benchmarks.data import data_folder
 from Testing.benchmarks.methods import registry
 from Testing.benchmarks.methods.method import Method, Setup
+from Testing.benchmarks.methods.promptseg import PROMPTSEG
 from Testing.benchmarks.methods.variants import KEYS
 from Testing.benchmarks.results import Result, Results, require_same_settings
 from Testing.benchmarks.variant_table import Row
 
-QUESTIONS = ("speed", "resources", "in-scan", "across", "corrections", "variants")
+ALWAYS = ("speed", "resources", "in-scan", "across", "corrections")
+QUESTIONS = (*ALWAYS, "variants", "suggestions", "uncertainty")
+
+
+Step = tuple[str, Callable[[Result], int]]
+"""What a table counts, and where a result says so."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One table. step: what it counts, and where a result says so; run: adds what is missing of it."""
+    """One table. run: adds what is missing of it."""
 
     name: str
     title: str
-    step: tuple[str, Callable[[Result], int]]
+    step: Step
     run: Callable[[Comparison, Results], None]
     default: tuple[Method, ...]
     allowed: tuple[Method, ...]
 
 
 def main(
-    only: Annotated[str, typer.Option(help=f"One of {', '.join(QUESTIONS)}; all but variants by default.")] = "",
-    patients: Annotated[int, typer.Option(help="Patients for in-scan and corrections.")] = 5,
-    drawn: Annotated[str, typer.Option(help="Numbers of drawn slices for in-scan.")] = "1,2,3,5,7",
-    trunk: Annotated[bool, typer.Option("--trunk", help="Six organs of a trunk scan in in-scan, too.")] = False,
+    only: Annotated[str, typer.Option(help=f"One of {', '.join(QUESTIONS)}; the first {len(ALWAYS)} by default.")] = "",
+    patients: Annotated[int, typer.Option(help="Patients, but for across and variants.")] = 5,
+    drawn: Annotated[str, typer.Option(help="Numbers of drawn slices: 1,2,3,5,7 for in-scan, 3 for uncertainty.")] = "",
+    trunk: Annotated[
+        bool, typer.Option("--trunk", help="Six organs of a trunk scan in in-scan and uncertainty, too.")
+    ] = False,
     others: Annotated[int, typer.Option(help="Patients to test on across scans, and variants.")] = 10,
     scans: Annotated[
         str, typer.Option(help="Numbers of drawn scans: 1,3,5,10 for across, 1,3,10,all for variants.")
     ] = "",
     sparse: Annotated[bool, typer.Option("--sparse", help="For across, draw 5 slices of each scan, not all.")] = False,
-    first: Annotated[int, typer.Option(help="Slices drawn before the first correction.")] = 3,
-    rounds: Annotated[int, typer.Option(help="Corrections, one slice each.")] = 5,
+    first: Annotated[int, typer.Option(help="Slices drawn before the first correction or suggestion.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Corrections or suggestions, one slice each.")] = 5,
     methods: Annotated[
-        str, typer.Option(help=f"Some of {', '.join(registry.METHODS)}; of variants, {', '.join(KEYS)}.")
+        str,
+        typer.Option(
+            help=f"Some of {', '.join(registry.METHODS)}; of variants, {', '.join(KEYS)}; "
+            f"of suggestions, {', '.join(suggestions.NAMES)}."
+        ),
     ] = "",
     organs: Annotated[str, typer.Option(help="Only these organs.")] = "",
     seeds: Annotated[int, typer.Option(help="How often whatever depends on chance is run.")] = 3,
@@ -100,7 +123,7 @@ def main(
         return
 
     def run_in_scan(comparison: Comparison, results: Results) -> None:
-        in_scan.compare(comparison, results, patients, _numbers(drawn), trunk)
+        in_scan.compare(comparison, results, patients, _numbers(drawn or "1,2,3,5,7"), trunk)
 
     def run_across(comparison: Comparison, results: Results) -> None:
         across.compare(comparison, results, others, _numbers(scans or "1,3,5,10"), sparse)
@@ -136,12 +159,26 @@ def main(
         ),
     )
     questions = tuple(question for question in questions if not only or question.name.startswith(only))
-    if not questions:
+    if not questions and only not in ("suggestions", "uncertainty"):
         return
     network = load_backbone(find_backbone(backbone), find_device(device))
     setup = Setup(network, TuningOptions(prompting=prompting or network.default_prompting, seconds=seconds))
     if out is not None:
         require_same_settings(out, _settings(setup))
+    comparison = Comparison([PROMPTSEG], setup, range(seed, seed + seeds), set(_words(organs)))
+    if only == "uncertainty":
+        qualities = uncertainty.Qualities(out)
+        warm_up(comparison.methods, setup)
+        uncertainty.compare(comparison, qualities, patients, _numbers(drawn or "3"), trunk)
+        uncertainty.report(qualities, console, plot_folder)
+    if only == "suggestions":
+        strategies = registry.choose(methods, suggestions.STRATEGIES, suggestions.STRATEGIES, suggestions.NAMES.keys())
+        results = Results(None if out is None else out / f"{only}.csv")
+        warm_up(comparison.methods, setup)
+        suggestions.compare(comparison, results, strategies, patients, first, rounds)
+        title = f"Suggestions: the whole structure, {first} slices drawn at first"
+        step = ("named slices", lambda result: result.round)
+        _show(only, title, step, results, suggestions.NAMES, console, plot_folder)
     for question in questions:
         chosen = registry.choose(methods, question.default, question.allowed)
         usable = [method for method in chosen if not method.missing]
@@ -150,14 +187,27 @@ def main(
                 console.print(f"{method.name} is left out: it needs pip install {' '.join(method.missing)}")
         warm_up(usable, setup)
         results = Results(None if out is None else out / f"{question.name}.csv")
-        question.run(Comparison(usable, setup, range(seed, seed + seeds), set(_words(organs))), results)
-        step, steps = question.step
-        if not list(results):
-            console.print(f"{question.title}: nothing to compare")
-            continue
-        tables.print_results(question.title, step, list(results), steps, console)
-        if plot_folder is not None:
-            plots.plot_results(plot_folder / f"{question.name}.png", question.title, step, list(results), steps)
+        question.run(replace(comparison, methods=usable), results)
+        _show(question.name, question.title, question.step, results, registry.NAMES, console, plot_folder)
+
+
+def _show(
+    name: str,
+    title: str,
+    step: Step,
+    results: Results,
+    names: Mapping[str, str],
+    console: Console,
+    plot_folder: Path | None,
+) -> None:
+    """As a table, and as a picture if there is a folder for it. names: of the methods, by key."""
+    label, steps = step
+    if not list(results):
+        console.print(f"{title}: nothing to compare")
+        return
+    tables.print_results(title, label, list(results), steps, names, console)
+    if plot_folder is not None:
+        plots.plot_results(plot_folder / f"{name}.png", title, label, list(results), steps, names)
 
 
 def _settings(setup: Setup) -> dict[str, object]:

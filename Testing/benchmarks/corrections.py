@@ -43,16 +43,26 @@ def _correct(case: Case, method: Method, setup: Setup, results: Results, first: 
 def _run(
     key: Key, method: Method, setup: Setup, part: Volume, truth: np.ndarray, drawn: Collection[int], results: Results
 ) -> Result:
-    annotation = _draw(part, truth, drawn)
+    annotation = draw(part, truth, drawn)
     learned, learning = Lesson([DrawnScan(part, annotation)], setup, ours_of(results, key)).learn(method)
     found, finding = find(method, learned, part, annotation)
-    wrong = np.count_nonzero(found ^ truth, axis=(1, 2))
-    wrong[list(drawn)] = 0
-    worst = int(wrong.argmax()) if wrong.any() else -1
+    worst = worst_slice(wrong_pixels(found, truth), drawn)
     return record(results, key, score(found, truth, part.geometry.spacing), learning, finding, worst)
 
 
-def _draw(part: Volume, truth: np.ndarray, drawn: Collection[int]) -> Annotation:
+def wrong_pixels(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Per slice."""
+    return np.count_nonzero(found ^ truth, axis=(1, 2))
+
+
+def worst_slice(wrong: np.ndarray, drawn: Collection[int]) -> int:
+    """The undrawn slice with the most wrong pixels, -1 where there are none."""
+    undrawn = wrong.copy()
+    undrawn[list(drawn)] = 0
+    return int(undrawn.argmax()) if undrawn.any() else -1
+
+
+def draw(part: Volume, truth: np.ndarray, drawn: Collection[int]) -> Annotation:
     """These slices of the truth, some of which may be empty: what is not drawn has to be marked as unknown."""
     drawing = np.full(truth.shape, UNKNOWN, dtype=np.uint8)
     drawing[list(drawn)] = truth[list(drawn)]

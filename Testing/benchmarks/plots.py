@@ -9,7 +9,6 @@ import numpy as np
 
 from Testing.benchmarks import tables
 from Testing.benchmarks.methods.fine_tuning import FULL, SCRATCH
-from Testing.benchmarks.methods.registry import METHODS
 from Testing.benchmarks.results import Result
 from Testing.benchmarks.variant_table import Row
 
@@ -17,11 +16,20 @@ from Testing.benchmarks.variant_table import Row
 COLORS = ("#0072B2", "#56B4E9", "#E69F00", "#F0E442", "#009E73", "#CC79A7", "#D55E00", "#000000", "#999999", "#8B5A2B")
 MARKERS = "ososD^vPXd"
 _DECADE = 10
-_STYLES = {key: (COLORS[i], MARKERS[i]) for i, key in enumerate(METHODS)}
 
 
-def plot_results(path: Path, title: str, step: str, results: Sequence[Result], steps: Callable[[Result], int]) -> None:
-    """DSC, surface DSC and seconds against ``step``: means, and for the scores bars of one standard error."""
+def plot_results(
+    path: Path,
+    title: str,
+    step: str,
+    results: Sequence[Result],
+    steps: Callable[[Result], int],
+    names: Mapping[str, str],
+) -> None:
+    """DSC, surface DSC and seconds against ``step``: means, and for the scores bars of one standard error.
+
+    names: of the methods, by key; the first one is ours.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -32,27 +40,27 @@ def plot_results(path: Path, title: str, step: str, results: Sequence[Result], s
         ("surface DSC at 2 mm", lambda r: r.surface_dsc),
         ("seconds to learn and find", lambda r: r.seconds),
     )
-    found = tables.of(results, steps)
+    found = tables.of(results, steps, names)
+    ours = next(iter(names))
     figure, axes = plt.subplots(1, len(panels), figsize=(14, 4.8), layout="constrained")
     for axis, (label, value) in zip(axes, panels, strict=True):
         is_score = value is not panels[-1][1]
-        for key, method in METHODS.items():
+        for number, (key, name) in enumerate(names.items()):
             groups = {n: [value(r) for r in by_method[key]] for n, by_method in found.items() if key in by_method}
             if not groups:
                 continue
-            color, marker = _STYLES[key]
             errors = [np.std(g) / np.sqrt(len(g)) for g in groups.values()] if is_score else None
             axis.errorbar(
                 list(groups),
                 [float(np.mean(g)) for g in groups.values()],
                 errors,
-                label=method.name,
-                color=color,
-                marker=marker,
+                label=name,
+                color=COLORS[number],
+                marker=MARKERS[number],
                 markersize=5,
-                linewidth=3 if key == "promptseg" else 1.4,
+                linewidth=3 if key == ours else 1.4,
                 capsize=2,
-                zorder=3 if key == "promptseg" else 2,
+                zorder=3 if key == ours else 2,
             )
         axis.set(xlabel=step, ylabel=label, xticks=list(found))
         axis.grid(alpha=0.3)
@@ -172,6 +180,38 @@ def plot_bars(path: Path, title: str, panels: Mapping[str, Mapping[str, Sequence
         axis.margins(x=0.15)
         if len(names) > 1:
             axis.legend(frameon=False)
+    figure.suptitle(title)
+    save_figure(figure, path)
+
+
+def plot_reliability(path: Path, title: str, panels: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """How often what was called likely is so. panels: by their titles, by name, bins as of `calibration.bins_of`."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(
+        2,
+        len(panels),
+        figsize=(5.2 * len(panels), 6.4),
+        layout="constrained",
+        squeeze=False,
+        sharex=True,
+        height_ratios=(3, 1),
+    )
+    for (upper, lower), (label, curves) in zip(axes.T, panels.items(), strict=True):
+        upper.plot((0, 1), (0, 1), color="#999999", linestyle="--", linewidth=1)
+        for number, (name, bins) in enumerate(curves.items()):
+            pixels, probability, share = bins[bins[:, 0] > 0].T
+            style = {"color": COLORS[number], "marker": MARKERS[number], "markersize": 4}
+            upper.plot(probability, share, label=name, **style)
+            lower.plot(probability, pixels / pixels.sum(), **style)
+        upper.set(title=label, ylabel="share that is the structure", xlim=(0, 1), ylim=(0, 1))
+        upper.legend(frameon=False)
+        lower.set(xlabel="probability given", ylabel="share of pixels", yscale="log")
+        for axis in (upper, lower):
+            axis.grid(alpha=0.3)
     figure.suptitle(title)
     save_figure(figure, path)
 

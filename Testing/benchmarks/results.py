@@ -20,7 +20,8 @@ class Result:
 
     source: the scan that was segmented; drawn: slices (scans, where the question is about other scans) that were
     drawn; round: of corrections; seconds: to learn and to find; learning_seconds: thereof to learn; megabytes: peak
-    growth of the resident set; worst: the slice with the most wrong pixels, -1 where nobody asks.
+    growth of the resident set; worst: the slice that is drawn next, -1 for none; in corrections
+    it is the one with the most wrong pixels.
     """
 
     source: str

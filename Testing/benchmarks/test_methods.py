@@ -12,7 +12,7 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.inference.evaluation import evaluate
 from Testing.benchmarks.measuring import measured
 from Testing.benchmarks.methods.method import Method, Setup, as_drawn
-from Testing.benchmarks.methods.registry import METHODS, choose
+from Testing.benchmarks.methods.registry import METHODS, NAMES, choose
 from Testing.benchmarks.plots import plot_results
 from Testing.benchmarks.results import Result, Results, require_same_settings
 from Testing.benchmarks.scoring import Score, score
@@ -105,5 +105,5 @@ def test_memory_that_was_freed_again_counts() -> None:
 
 def test_results_are_drawn(tmp_path: Path) -> None:
     results = [replace(RESULT, drawn=n, method=key) for n in (1, 3) for key in ("promptseg", "itk")]
-    plot_results(tmp_path / "plot.png", "Title", "drawn slices", results, lambda r: r.drawn)
+    plot_results(tmp_path / "plot.png", "Title", "drawn slices", results, lambda r: r.drawn, NAMES)
     assert (tmp_path / "plot.png").stat().st_size > 10_000

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
 from PromptSegLib.errors import InputError
-from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.learning.drawing import prepare_drawing
 from PromptSegLib.learning.pretraining.recipe import seen_classes
 from PromptSegLib.networks.backbone import count_parameters
 from PromptSegLib.networks.catalog import BackboneInfo
 from PromptSegLib.networks.families import build_backbone
 from Testing.benchmarks import __main__ as benchmarks
-from Testing.benchmarks import comparing, data, variants
+from Testing.benchmarks import comparing, variants
 from Testing.benchmarks.methods import fine_tuning, working
 from Testing.benchmarks.methods.method import Setup
 from Testing.benchmarks.methods.partial import adapters, low_rank
@@ -140,19 +137,9 @@ def test_from_scratch_nothing_of_the_backbone_is_left() -> None:
     assert learned.spacing_mm == prepare_drawing([drawn_scan()]).spacing_mm
 
 
-def _small_scans(part: str, count: int, *where: object, organs: object = ()) -> Iterator[tuple[str, Volume, Volume]]:
-    for number in range(count):
-        image, truth = scan(seed=number + (part == "train"))
-        yield f"{part} {number}", image, image.with_array(truth.astype(np.uint8) * data.PHANTOM_CLASSES["spleen"])
-
-
+@pytest.mark.usefixtures("small_benchmarks")
 def test_a_run_that_is_resumed_recomputes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PROMPTSEG_DATA", raising=False)
-    monkeypatch.setattr(variants, "scans", _small_scans)
-    monkeypatch.setattr(variants, "random_scans", _small_scans)
-    monkeypatch.setattr(benchmarks, "find_backbone", Path)
     monkeypatch.setattr(benchmarks, "read_info", lambda path: BackboneInfo(path.name, "tiny", {}, path))
-    monkeypatch.setattr(benchmarks, "load_backbone", lambda path, device: tiny_backbone(name=path.name))
 
     def run(methods: str) -> list[list[str]]:
         benchmarks.main(

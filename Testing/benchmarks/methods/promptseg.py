@@ -23,11 +23,14 @@ def tune_token(scans: Sequence[DrawnScan], setup: Setup) -> Tuned:
     return setup.backbone, tune(scans, "Structure", setup.backbone, setup.options)
 
 
+def as_guide(annotation: Annotation) -> Drawn:
+    """The drawing of label 1, as a segmentation with a single token takes it."""
+    labels = Volume(annotation.label_map, annotation.geometry)
+    return Drawn(labels, {annotation.label: (annotation.axis, annotation.drawn)})
+
+
 def _find(tuned: Tuned, image: Volume, annotation: Annotation | None) -> np.ndarray:
-    drawn = None
-    if annotation is not None:
-        labels = Volume(annotation.label_map, annotation.geometry)
-        drawn = Drawn(labels, {annotation.label: (annotation.axis, annotation.drawn)})
+    drawn = None if annotation is None else as_guide(annotation)
     found: np.ndarray = Segmenter(tuned[0], [tuned[1]]).segment(image, drawn).labels.array == 1
     return found
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Protocol, TypeVar
 
 from PromptSegLib.errors import InputError
 from Testing.benchmarks.methods.fine_tuning import DECODER, FULL
 from Testing.benchmarks.methods.grow_from_seeds import GROW_FROM_SEEDS
 from Testing.benchmarks.methods.linear_probe import LINEAR_PROBE
-from Testing.benchmarks.methods.method import Method
 from Testing.benchmarks.methods.promptseg import NETWORK_ALONE, PROMPTSEG
 from Testing.benchmarks.methods.random_forest import RANDOM_FOREST
 from Testing.benchmarks.methods.shapes import INTERPOLATION, ITK
@@ -30,14 +30,22 @@ METHODS = {
     )
 }
 
+NAMES = {key: method.name for key, method in METHODS.items()}
+
 IN_SCAN = tuple(method for method in METHODS.values() if method is not DECODER)
 ACROSS = tuple(method for method in METHODS.values() if method.across)
 CORRECTIONS = (PROMPTSEG, INTERPOLATION)
 
 
-def choose(
-    names: str, default: Sequence[Method], allowed: Sequence[Method], known: Collection[str] = METHODS.keys()
-) -> list[Method]:
+class Keyed(Protocol):
+    @property
+    def key(self) -> str: ...
+
+
+K = TypeVar("K", bound=Keyed)
+
+
+def choose(names: str, default: Sequence[K], allowed: Sequence[K], known: Collection[str] = METHODS.keys()) -> list[K]:
     """The methods of a comma-separated list of keys that ``allowed`` has, ``default`` for none.
 
     known: keys that there are, also those of methods that are of no use for the question at hand.
