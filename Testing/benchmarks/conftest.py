@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from PromptSegLib.imaging.volume import Volume
+from PromptSegLib.learning.tuning import TuningOptions
 from Testing.benchmarks import data
 from Testing.support import scan, tiny_backbone
 
@@ -24,8 +26,8 @@ def without_onednn() -> Iterator[None]:
 
 @pytest.fixture
 def small_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command's scans are of a few thousand voxels and hold a spleen, any backbone is the tiny one, and nothing is
-    run before it is measured."""
+    """The command's scans are of a few thousand voxels and hold a spleen, any backbone is the tiny one that takes one
+    step, and nothing is run before it is measured."""
     from Testing.benchmarks import __main__ as benchmarks
     from Testing.benchmarks import variants
 
@@ -33,6 +35,7 @@ def small_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "scans", _small_scans)
     monkeypatch.setattr(variants, "scans", _small_scans)
     monkeypatch.setattr(variants, "random_scans", _small_scans)
+    monkeypatch.setattr(benchmarks, "TuningOptions", partial(TuningOptions, steps=1, probe_steps=40))
     monkeypatch.setattr(benchmarks, "warm_up", lambda methods, setup: None)
     monkeypatch.setattr(variants, "warm_up", lambda methods, setup: None)
     monkeypatch.setattr(benchmarks, "find_backbone", Path)

@@ -109,7 +109,6 @@ def test_strategies_start_from_one_look_and_a_run_that_is_resumed_looks_no_more(
             patients=1,
             seeds=1,
             rounds=rounds,
-            seconds=0.5,
             out=tmp_path,
             plot_folder=plots,
         )

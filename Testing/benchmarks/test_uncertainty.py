@@ -67,7 +67,6 @@ def test_a_run_judges_all_three_and_goes_on_where_it_was_killed(
             organs="spleen",
             patients=1,
             seeds=1,
-            seconds=0.5,
             out=tmp_path,
             plot_folder=plots,
         )
