@@ -48,6 +48,10 @@ def pretrain(
         float, typer.Option(min=0, max=1, help="Share of steps on synthetic anatomy instead of unlabelled scans.")
     ] = 0.0,
     start: Annotated[str | None, typer.Option(help="Backbone to go on from, by name or file.")] = None,
+    held: Annotated[
+        int | None,
+        typer.Option(min=0, help="First steps in which only base classes learn; with --start a tenth of all."),
+    ] = None,
     accumulate: Annotated[
         int | None,
         typer.Option(min=1, help="Batches whose mean gradient makes a step, in all processes; one each by default."),
@@ -81,13 +85,17 @@ def pretrain(
     if out.suffix != SUFFIX:
         raise InputError(f"a backbone's file must end in {SUFFIX}: write {out.stem}{SUFFIX} instead of {out.name}")
     text = {} if card is None else _read_card(card)
+    if held is None:
+        held = 0 if start is None else steps // 10
     chosen = own_device(find_device(device))
     with joined(chosen) as processes:
         recipe = Recipe(
             data=data,
             name=out.stem,
             classes=_parse_classes(classes),
-            schedule=Schedule(steps, seed=seed, accumulate=accumulate or processes.count, precision=precision),
+            schedule=Schedule(
+                steps, seed=seed, accumulate=accumulate or processes.count, precision=precision, held=held
+            ),
             image_name=image_name,
             labels_name=labels_name,
             labels=labels,

@@ -210,6 +210,7 @@ def plot_reliability(path: Path, title: str, panels: Mapping[str, Mapping[str, n
         upper.set(title=label, ylabel="share that is the structure", xlim=(0, 1), ylim=(0, 1))
         upper.legend(frameon=False)
         lower.set(xlabel="probability given", ylabel="share of pixels", yscale="log")
+        lower.minorticks_off()
         for axis in (upper, lower):
             axis.grid(alpha=0.3)
     figure.suptitle(title)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -209,6 +210,25 @@ def test_goes_on_from_an_earlier_backbone(data: Path, cache: Path, tmp_path: Pat
     info = read_info(second)
     assert info.card["went on from"] == "small-1" and str(tmp_path) not in str(info.card)
     assert info.card["base classes before"] == read_info(first).card["base classes"] == seen_classes(info)
+
+
+def test_the_body_waits_until_base_classes_know_something(data: Path, cache: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(data, cache, replace(SCHEDULE, held=2))
+    bodies, tokens = [], []
+
+    def note(progress: Progress) -> None:
+        weights = weights_of(trainer)
+        parameters = {f"network.{name}" for name, _ in trainer.network.named_parameters()}
+        bodies.append({name: value for name, value in weights.items() if name in parameters})
+        tokens.append({name: value for name, value in weights.items() if name.startswith("base.")})
+
+    trainer.run(tmp_path / "held.checkpoint", note)
+
+    def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+        return all(torch.equal(value, second[name]) for name, value in first.items())
+
+    assert equal(bodies[0], bodies[1]) and not equal(bodies[1], bodies[2]) and not equal(bodies[2], bodies[3])
+    assert not any(equal(a, b) for a, b in pairwise(tokens))
 
 
 def test_the_earlier_backbone_may_be_named_otherwise(data: Path, cache: Path, tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ PRECISIONS: dict[str, torch.dtype | None] = {"32": None, "bf16": torch.bfloat16,
 class Schedule:
     """steps: optimizer steps; rates are peaks of a one-cycle schedule for the body and for the tokens.
 
-    accumulate: batches whose mean gradient makes a step, in all processes together; precision: one of PRECISIONS.
+    accumulate: batches whose mean gradient makes a step, in all processes together; precision: one of PRECISIONS;
+    held: steps at the beginning in which the body stays as it is: tokens that know nothing yet would spoil one that was
+    trained before.
     """
 
     steps: int
@@ -45,6 +47,7 @@ class Schedule:
     checkpoint_seconds: float = 120.0
     accumulate: int = 1
     precision: str = "32"
+    held: int = 0
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,8 @@ class Pretrainer:
                 for objective, drawn in zip(self.objectives, batch.drawn, strict=True):
                     found += self._backward(objective, drawn, batch.rng)
                 seen()
+        if self.step < self.schedule.held:
+            self.network.zero_grad()
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.processes.add_gradients(parameters)
         self.scaler.unscale_(self.optimizer)
