@@ -50,7 +50,9 @@ def pretrain(
     start: Annotated[str | None, typer.Option(help="Backbone to go on from, by name or file.")] = None,
     held: Annotated[
         int | None,
-        typer.Option(min=0, help="First steps in which only base classes learn; with --start a tenth of all."),
+        typer.Option(
+            min=0, help="First steps in which only base classes learn; with --start and --classes a tenth of all."
+        ),
     ] = None,
     accumulate: Annotated[
         int | None,
@@ -86,7 +88,7 @@ def pretrain(
         raise InputError(f"a backbone's file must end in {SUFFIX}: write {out.stem}{SUFFIX} instead of {out.name}")
     text = {} if card is None else _read_card(card)
     if held is None:
-        held = 0 if start is None else steps // 10
+        held = steps // 10 if start is not None and classes else 0
     chosen = own_device(find_device(device))
     with joined(chosen) as processes:
         recipe = Recipe(
