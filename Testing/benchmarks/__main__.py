@@ -13,7 +13,6 @@ import torch
 import typer
 from rich.console import Console
 
-from PromptSegLib.apps.console import BAD_INPUT, errors
 from PromptSegLib.errors import InputError
 from PromptSegLib.learning.tuning import TuningOptions
 from PromptSegLib.networks.catalog import read_info
@@ -21,6 +20,7 @@ from PromptSegLib.networks.device import find_device, keep_freed_memory
 from PromptSegLib.networks.weights import DEFAULT_BACKBONE, find_backbone, load_backbone
 from Testing.benchmarks import (
     across,
+    command,
     corrections,
     in_scan,
     plots,
@@ -231,8 +231,4 @@ def _words(text: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except InputError as error:
-        errors.print(str(error))
-        raise SystemExit(BAD_INPUT) from None
+    command.run(main)

@@ -15,11 +15,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from PromptSegLib.apps.console import BAD_INPUT, errors
 from PromptSegLib.errors import InputError
 from PromptSegLib.learning.tuning import TuningOptions
 from PromptSegLib.networks.device import find_device, keep_freed_memory
 from PromptSegLib.networks.weights import DEFAULT_BACKBONE, find_backbone, load_backbone
+from Testing.benchmarks import command
 from Testing.benchmarks.center_groups import Center, all_centers, differences, link_pretraining_scans
 from Testing.benchmarks.center_tables import each_table, main_table, plot
 from Testing.benchmarks.data import classes, data_folder
@@ -128,8 +128,4 @@ def _settings(study: Study) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except InputError as error:
-        errors.print(str(error))
-        raise SystemExit(BAD_INPUT) from None
+    command.run(main)

@@ -25,14 +25,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from PromptSegLib.apps.console import BAD_INPUT, errors
 from PromptSegLib.errors import InputError
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.learning.tuning import TuningOptions
 from PromptSegLib.networks.catalog import BackboneInfo, read_info
 from PromptSegLib.networks.device import find_device, keep_freed_memory
 from PromptSegLib.networks.weights import find_backbone, load_backbone
-from Testing.benchmarks import in_scan
+from Testing.benchmarks import command, in_scan
 from Testing.benchmarks.across import Scan, draw
 from Testing.benchmarks.data import Case, data_folder, scans
 from Testing.benchmarks.methods.linear_probe import LINEAR_PROBE
@@ -227,8 +226,4 @@ def smoothed(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except InputError as error:
-        errors.print(str(error))
-        raise SystemExit(BAD_INPUT) from None
+    command.run(main)

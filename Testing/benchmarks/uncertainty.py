@@ -11,13 +11,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from PromptSegLib.apps.demo import draw_slices
-from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.tokens.records import Calibration
 from Testing.benchmarks.calibration import bins_of, brier, calibration_error, near, pooled
-from Testing.benchmarks.comparing import MARGIN, Comparison
-from Testing.benchmarks.data import Case, around, cases
+from Testing.benchmarks.comparing import Comparison
+from Testing.benchmarks.data import Case, cases
 from Testing.benchmarks.ensemble import MEMBERS, EncodedScan
+from Testing.benchmarks.in_scan import draw
 from Testing.benchmarks.measuring import measured
 from Testing.benchmarks.plots import plot_reliability
 from Testing.benchmarks.results import Rows
@@ -106,13 +105,12 @@ def compare(comparison: Comparison, found: Qualities, patients: int, drawn: Sequ
 
 
 def _run(case: Case, count: int, seed: int, comparison: Comparison, found: Qualities) -> None:
-    part, truth = around(case.image, case.truth, MARGIN)
-    drawing, slices = draw_slices(truth, count)
     keys: dict[str, CaseKey] = {method: (case.source, case.organ, count, method, seed) for method in NAMES}
-    undrawn = np.delete(truth, slices, axis=0)
-    if all(found.rows.get(key) is not None for key in keys.values()) or len(set(slices)) < count or not undrawn.any():
+    drawn = None if all(found.rows.get(key) is not None for key in keys.values()) else draw(case, count)
+    if drawn is None:
         return
-    annotation = Annotation.from_label_map(part.with_array(drawing), 1, axis=0)
+    drawn_scan, truth, slices = drawn
+    part, annotation, undrawn = drawn_scan.image, drawn_scan.annotation, np.delete(truth, slices, axis=0)
     scan = EncodedScan(part, comparison.of_seed(seed)[1])
     token, learning = measured(lambda: scan.tune(annotation))
     segmentation, finding = measured(lambda: scan.segment(token))
