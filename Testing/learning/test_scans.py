@@ -46,6 +46,21 @@ def test_subfolders_with_known_names(files: tuple[Path, Path], tmp_path: Path) -
         find_scans(data, "pet.nii.gz", OAR)
 
 
+def test_links_to_folders_are_followed_once(files: tuple[Path, Path], tmp_path: Path) -> None:
+    data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    put(files[0], elsewhere / "a" / "ct.nii.gz")
+    put(files[1], elsewhere / "a" / OAR)
+    data.mkdir()
+    (data / "linked").symlink_to(elsewhere / "a")
+    (data / "twice").symlink_to(elsewhere / "a")
+    (elsewhere / "a" / "back").symlink_to(data)
+    assert find_scans(data, None, OAR) == [(data / "linked" / "ct.nii.gz", data / "linked" / OAR)]
+    cache = tmp_path / "cache"
+    ScanCache(find_scans(data, None, OAR), cache)[0]
+    ScanCache(find_scans(elsewhere / "a", None, OAR), cache)[0]
+    assert len(list(cache.iterdir())) == 1
+
+
 def test_any_files_with_labels_in_a_folder_of_their_own(files: tuple[Path, Path], tmp_path: Path) -> None:
     data, labels = tmp_path / "data", tmp_path / "data" / "labels"
     images = [data / name for name in ("a.nrrd", "b_0000.nii.gz", "c.mha", "deep/d.nii", "deep/e/ct.nii")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def find_scans(
     for folder, option in ((data, "--data"), (labels, "--labels")):
         if folder is not None and not folder.is_dir():
             raise InputError(f"the {option.removeprefix('--')} folder {folder} does not exist: check {option}")
-    images = sorted(data.rglob(image_name or IMAGE_NAME))
+    images = sorted(path for path in _files(data) if path.match(image_name or IMAGE_NAME))
     if not images and image_name is None:
         images = _all_images(data, labels_name, labels)
     if not images:
@@ -75,14 +75,26 @@ def find_scans(
 def _all_images(data: Path, labels_name: str, labels: Path | None) -> list[Path]:
     images: list[Path] = []
     others: dict[Path, list[Path]] = {}
-    for path in sorted(data.rglob("*")):
-        if not path.is_file() or path.name == labels_name or (labels is not None and path.is_relative_to(labels)):
+    for path in sorted(_files(data)):
+        if path.name == labels_name or (labels is not None and path.is_relative_to(labels)):
             continue
         if path.name.lower().endswith(SUFFIXES):
             images.append(path)
         else:
             others.setdefault(path.parent, []).append(path)
     return sorted(images + [folder for folder, files in others.items() if any(map(_is_dicom, files))])
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files below a folder, also below links to folders; each folder once, wherever links lead."""
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(parent)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        yield from (path for name in names if (path := Path(parent, name)).is_file())
 
 
 def _is_dicom(path: Path) -> bool:
@@ -118,7 +130,7 @@ class ScanCache:
         return self._open[number]
 
     def _load(self, image_path: Path, labels_path: Path | None) -> Scan:
-        stamps = [f"{p}:{p.stat().st_mtime_ns}" for p in (image_path, labels_path) if p is not None]
+        stamps = [f"{p.resolve()}:{p.stat().st_mtime_ns}" for p in (image_path, labels_path) if p is not None]
         key = hashlib.sha256(f"{stamps}{REGION_SIZES_MM}".encode()).hexdigest()[:20]
         target = self.folder / key
         if not target.is_dir():
