@@ -31,7 +31,7 @@ def test_cancel(training: Any, patient: Any) -> None:
     assert training.ui.trainButton.text == "Cancel"
     started = time.monotonic()
     training.press("trainButton")
-    assert time.monotonic() - started < 0.5 and not training.controller.situation.busy
+    assert time.monotonic() - started < 5 and not training.controller.situation.busy
     assert training.ui.trainButton.text == "Train" and training.ui.trainButton.enabled
     assert "Cancelled" in training.status
     assert np.array_equal(training.segment("liver", patient), drawn)

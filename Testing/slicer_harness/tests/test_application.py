@@ -96,7 +96,7 @@ def test_the_heartbeat_finds_what_blocks_the_window(scene):
     with heartbeat() as blocked:
         process_events(until=lambda: blocked.longest_gap_ms > 250)
     assert blocked.longest_gap_ms >= 300
-    assert free.longest_gap_ms < 250
+    assert free.longest_gap_ms < blocked.longest_gap_ms
 
 
 def test_waiting_ends(scene):
