@@ -26,6 +26,9 @@ def pretrain(
     ] = None,
     labels_name: Annotated[str, typer.Option(help="File name of each scan's label map.")] = "oar.nii.gz",
     steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 2000,
+    rate: Annotated[
+        float, typer.Option(min=1e-6, max=1, help="Highest learning rate of the network; base classes keep theirs.")
+    ] = 1e-3,
     active: Annotated[int, typer.Option(min=1, help="Base classes active in a step.")] = 2,
     per_class: Annotated[int, typer.Option(min=1, help="Labelled samples of each.")] = 2,
     pairs: Annotated[int, typer.Option(min=0, help="Pairs of unlabelled views in a step; 0: labels alone.")] = 2,
@@ -96,7 +99,12 @@ def pretrain(
             name=out.stem,
             classes=_parse_classes(classes),
             schedule=Schedule(
-                steps, seed=seed, accumulate=accumulate or processes.count, precision=precision, held=held
+                steps,
+                body_rate=rate,
+                seed=seed,
+                accumulate=accumulate or processes.count,
+                precision=precision,
+                held=held,
             ),
             image_name=image_name,
             labels_name=labels_name,
