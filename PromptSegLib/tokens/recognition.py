@@ -2,7 +2,8 @@
 
 A center has few scans, so how much its scans differ among themselves is mostly known beforehand: for geometry it is a
 guess that gives way to what the scans show (Student's t), for texture and intensities it was measured on CT scans that
-share their voxel spacing (OpenKBP, training part), with the correlations between the statistics.
+share their voxel spacing (OpenKBP, training part), with the correlations between the statistics. Scans of another
+spacing are compared as far as texture and intensities do not follow from the spacing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,12 @@ from PromptSegLib.tokens.records import printable
 
 GEOMETRY = {"row_spacing": 0.02, "slice_spacing": 0.03, "matrix": 0.05, "outside": 5.0, "outside_noise": 0.3}
 """What usually is the same in all scans of a center, and the standard deviation that is granted to it."""
+
+_ANY_GEOMETRY = {"row_spacing": 0.25, "slice_spacing": 0.25, "matrix": 0.35, "outside": 50.0, "outside_noise": 1.0}
+"""The same where a center uses several scanners or protocols."""
+
+_MIXED = 3.0
+"""Standard deviations of spacing or matrix, in those of `GEOMETRY`, from which on a center is seen to do so."""
 
 USUAL_SPREAD = {
     "noise": 0.291,
@@ -53,6 +60,19 @@ _CORRELATION = (
     (0.10, 0.19, 0.12, 0.07, -0.16, -0.18, -0.02, -0.05, 0.07, 0.37),
 )
 """Below its diagonal, of the first eleven of `USUAL_SPREAD`."""
+
+_SLOPES = {
+    spacing: dict(zip(USUAL_SPREAD, slopes, strict=False))
+    for spacing, slopes in {
+        "row_spacing": (-0.095, 0.202, 0.055, -0.107, -0.029, -0.070, 124.4, 2.316, 28.65, -776.1, -2.865),
+        "slice_spacing": (-0.214, 0.048, -0.088, -0.004, 0.480, -0.019, -17.44, -24.49, -2.593, -35.40, -0.432),
+    }.items()
+}
+"""How the first eleven of `USUAL_SPREAD` change with the logarithm of a spacing: least squares over the training part's
+170 scans."""
+
+_MOST_BY_SPACING = 0.3
+"""Of the logarithm, to either side: farther, these scans say nothing."""
 
 _CORRELATION_SHARE = 0.9
 _SCANS_FOR_GEOMETRY, _SCANS_FOR_SPREAD = 2, 20
@@ -116,27 +136,47 @@ class Profile:
             raise ValueError("a profile of no scan")
         return cls(scans, mean, spread)
 
-    def distance(self, statistics: Mapping[str, float]) -> tuple[float, float]:
+    @property
+    def mixes_geometries(self) -> bool:
+        """Whether its scans are of several spacings or sizes."""
+        return any(
+            self.spread.get(name, 0.0) > _MIXED * GEOMETRY[name] for name in ("row_spacing", "slice_spacing", "matrix")
+        )
+
+    def distance(self, statistics: Mapping[str, float], any_geometry: bool = False) -> tuple[float, float]:
         """How far a scan is from the center's: squared distance in standard deviations of the center's next scan, and
-        the logarithm of its density up to a constant. Infinite where CT meets another kind of scan."""
+        the logarithm of its density up to a constant. Infinite where CT meets another kind of scan. any_geometry:
+        whether centers may use scanners and protocols that they have not shown yet."""
         if self.mean.keys() != statistics.keys():
             return math.inf, -math.inf
         squared, density = 0.0, 0.0
+        usual = _ANY_GEOMETRY if any_geometry else GEOMETRY
         for name in (name for name in GEOMETRY if name in self.mean):
-            deviation = self._deviation(name, GEOMETRY[name], _SCANS_FOR_GEOMETRY)
+            deviation = self._deviation(name, usual[name], _SCANS_FOR_GEOMETRY)
             freedom = _SCANS_FOR_GEOMETRY + self.scans - 1
             z = (statistics[name] - self.mean[name]) / deviation
             squared += (freedom + 1) * math.log1p(z * z / freedom)
             density -= math.log(deviation)
         names = [name for name in USUAL_SPREAD if name in self.mean]
         deviations = np.array([self._deviation(name, USUAL_SPREAD[name], _SCANS_FOR_SPREAD) for name in names])
-        z = np.array([statistics[name] - self.mean[name] for name in names]) / deviations
+        expected = [self.mean[name] + self._by_spacing(name, statistics) for name in names]
+        z = (np.array([statistics[name] for name in names]) - expected) / deviations
         squared += float(z @ np.linalg.solve(_correlation(names), z))
         return squared, density - float(np.log(deviations).sum()) - squared / 2
 
+    def _by_spacing(self, name: str, statistics: Mapping[str, float]) -> float:
+        """What the spacing of a scan adds to the mean of a statistic."""
+        added = 0.0
+        for spacing, slopes in _SLOPES.items():
+            difference = statistics.get(spacing, 0.0) - self.mean.get(spacing, 0.0)
+            added += slopes.get(name, 0.0) * max(-_MOST_BY_SPACING, min(_MOST_BY_SPACING, difference))
+        return added
+
     def _deviation(self, name: str, usual: float, scans: int) -> float:
-        """Standard deviation of the next scan of this center."""
-        variance = (scans * usual**2 + self.scans * self.spread[name] ** 2) / (scans + self.scans)
+        """Standard deviation of the next scan of this center, beyond what its spacing explains."""
+        explained = sum((slopes.get(name, 0.0) * self.spread.get(k, 0.0)) ** 2 for k, slopes in _SLOPES.items())
+        own = max(0.0, self.spread[name] ** 2 - explained)
+        variance = (scans * usual**2 + self.scans * own) / (scans + self.scans)
         return math.sqrt(variance * (1 + 1 / self.scans))
 
 
@@ -169,9 +209,11 @@ class Recognition:
 def recognize(statistics: Mapping[str, float], profiles: Mapping[str | None, Profile]) -> Recognition:
     """The most likely of some centers, unless the scan is strange to all of them; None stands for the base.
 
-    Each is equally likely beforehand, and so is another one, of whose scans a typical one is `STRANGE` away.
+    Each is equally likely beforehand, and so is another one, of whose scans a typical one is `STRANGE` away. Where one
+    of them uses several scanners or protocols, geometry says little of all: the others may not have shown theirs yet.
     """
-    found = {name: profile.distance(statistics) for name, profile in profiles.items()}
+    mixed = any(profile.mixes_geometries for profile in profiles.values())
+    found = {name: profile.distance(statistics, mixed) for name, profile in profiles.items()}
     known = {name: density for name, (squared, density) in found.items() if squared < STRANGE}
     if not found or all(squared == math.inf for squared, _ in found.values()):
         return Recognition(None, 1.0, False)

@@ -58,6 +58,34 @@ def test_a_scan_like_none() -> None:
         assert "like no known center" in found.sentence() and "without a center" in found.sentence()
 
 
+def test_centers_that_mix_scanners_are_told_apart_by_what_scanners_share() -> None:
+    thin, middle, thick = ({"slice_spacing": s} for s in (-0.3, 0.0, 0.3))
+    soft = {"noise": -1.5, "edge": 0.3}
+
+    def mixed(seed: int, changes: dict[str, float]) -> Profile:
+        return Profile.of([scan(seed + n, **s, **changes) for n, s in enumerate((thin, middle, middle))])
+
+    profiles = {None: mixed(1, {}), "soft": mixed(4, soft)}
+    assert all(profile.mixes_geometries for profile in profiles.values())
+    for seed in range(20, 40):
+        assert recognize(scan(seed, **thick), profiles).center is None
+        found = recognize(scan(seed, **thick, **soft), profiles)
+        assert found.is_known and found.center == "soft"
+    one_scanner = profile(1, 2, 3)
+    assert not one_scanner.mixes_geometries
+    assert one_scanner.distance(scan(20, **thick))[0] > profiles[None].distance(scan(20, **thick), True)[0] + 5
+
+
+def test_what_follows_from_the_spacing_does_not_make_a_scan_strange() -> None:
+    """Of the scans that this was measured on, those of wider pixels show less dense bone."""
+    center = profile(1, 2, 3)
+    wide = {"row_spacing": 0.2}
+    as_usual, denser = scan(20, **wide, bone=-155.0), scan(20, **wide, bone=155.0)
+    assert center.distance(as_usual, any_geometry=True)[0] < center.distance(denser, any_geometry=True)[0]
+    beyond = [center.distance(scan(20, row_spacing=s), any_geometry=False) for s in (0.3, 3.0)]
+    assert all(math.isfinite(squared) for squared, _ in beyond) and beyond[0] < beyond[1]
+
+
 def test_one_scan_is_enough_for_a_center() -> None:
     profiles = {"A": profile(1), "B": profile(4, noise=-1.5, edge=0.3)}
     for seed in range(20, 40):
