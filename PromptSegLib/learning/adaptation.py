@@ -18,6 +18,7 @@ from torch import Tensor
 
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
+from PromptSegLib.learning.holding_out import split
 from PromptSegLib.learning.tuning import Tuner, TuningOptions, TuningProgress, token_shapes
 from PromptSegLib.networks.backbone import Backbone, Features
 from PromptSegLib.tokens.centers import Center, checked_center_name
@@ -27,6 +28,10 @@ from PromptSegLib.tokens.records import Training
 
 MAX_SLICES = 36
 """Slices used of all scans together: a center is close to the base, and two minutes are its time."""
+
+EMPTY_SHARE = 0.6
+"""Of these slices, how many show nothing of the structure: the token knows the structure, and what a difference must
+not do is find more of it all over the scan."""
 
 HELD_OUT_SCANS = 0.25
 """Of several scans, this share (at least one) is kept aside to tell whether the difference helps."""
@@ -89,7 +94,7 @@ def adapt(
     started = time.monotonic()
     options = options or TuningOptions()
     profile = Profile.of([scan_statistics(scan.image) for scan in scans])
-    drawing = prepare_drawing(scans, like=token, most_slices=MAX_SLICES)
+    drawing = prepare_drawing(scans, like=token, most_slices=MAX_SLICES, empty_share=EMPTY_SHARE)
 
     def with_center(delta: Mapping[str, np.ndarray], tuner: _Adapter | None) -> ClassToken:
         training = Training(
@@ -146,7 +151,7 @@ class _Adapter(Tuner):
         order = [numbers[i] for i in torch.randperm(len(numbers), generator=self.generator).tolist()]
         aside = set(order[: max(1, round(HELD_OUT_SCANS * len(order)))])
         if len(numbers) < 2 or not all(self._shows_both(part) for part in (aside, set(numbers) - aside)):
-            return super()._split()
+            return split(self.drawing.slices, self.generator, empty_too=True)
         nothing = [torch.zeros_like(part.known) for part in self.drawing.slices]
         training = [n if p.scan in aside else p.known for p, n in zip(self.drawing.slices, nothing, strict=True)]
         held_out = [p.known if p.scan in aside else n for p, n in zip(self.drawing.slices, nothing, strict=True)]

@@ -25,6 +25,8 @@ MIN_BOX = 128
 MAX_SLICES = 120
 """Slices used of all scans together: what more a hundred and twenty-first would teach is not worth its memory."""
 
+EMPTY_SHARE = 1 / 3
+
 _FEWEST_WITH_ENDS = 3
 """Fewer slices than that, chosen of more, are not the first and the last one: a structure's ends say least of it."""
 
@@ -47,13 +49,15 @@ class DrawnScan:
 class WorkingSlice:
     """One drawn slice as the backbone sees it, cropped to the body. Shapes (1, h, w), multiples of 32.
 
-    image: in [-1, 1]; target: share of the structure in each pixel, [0, 1]; known: bool; scan: number of the scan.
+    image: in [-1, 1]; target: share of the structure in each pixel, [0, 1]; known: bool; scan: number of the scan;
+    stands_for: how many drawn slices, in those that one slice of the structure stands for.
     """
 
     image: Tensor
     target: Tensor
     known: Tensor
     scan: int = 0
+    stands_for: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,18 @@ class Drawing:
 
 
 def prepare_drawing(
-    scans: Sequence[DrawnScan], *, like: ClassToken | None = None, most_slices: int = MAX_SLICES
+    scans: Sequence[DrawnScan],
+    *,
+    like: ClassToken | None = None,
+    most_slices: int = MAX_SLICES,
+    empty_share: float = EMPTY_SHARE,
 ) -> Drawing:
     """Bring the drawn slices of one structure to a common working spacing.
 
     Args:
         like: sees the scans as this token does, instead of choosing the spacing.
         most_slices: that are used of all scans together.
+        empty_share: of these, how many may show nothing of the structure where there are enough that do.
 
     Raises:
         InputError: if the scans were drawn on different planes, CT and other scans are mixed, the drawing is too
@@ -98,10 +107,13 @@ def prepare_drawing(
     for number, (scan, stack, window) in enumerate(zip(scans, stacks, windows, strict=True)):
         grid = WorkingGrid((stack.shape[1], stack.shape[2]), stack.spacing[1:], spacing)
         images = stack.view(scan.image.array)
-        for index in _chosen_slices(scan, max(1, most_slices // len(scans)), number):
+        showing, empty = _showing(scan.annotation)
+        chosen = _chosen_slices(showing, empty, max(1, most_slices // len(scans)), number, empty_share)
+        of_empty = _share(chosen, showing) / max(_share(chosen, empty), 1e-6)
+        for index in chosen:
             part = _working_slice(scan, index, images[index], grid, window)
             if part is not None:
-                working.append(replace(part, scan=number))
+                working.append(replace(part, scan=number, stands_for=1.0 if index in showing else of_empty))
     inside = any(bool((part.known & (part.target > 0.5)).any()) for part in working)
     outside = any(bool((part.known & (part.target <= 0.5)).any()) for part in working)
     if not (inside and outside):
@@ -139,14 +151,24 @@ def _spacing_of(token: ClassToken, plane: str, kind: str) -> float:
     return token.spacing_mm
 
 
-def _chosen_slices(scan: DrawnScan, most: int, number: int) -> list[int]:
-    """At most ``most`` drawn slices, evenly spread: at least two in three show the structure where that many do.
+def _showing(annotation: Annotation) -> tuple[list[int], list[int]]:
+    """Drawn slices that show the structure, and those that do not."""
+    showing = [i for i in annotation.slices if annotation.foreground(i).any()]
+    return showing, sorted(set(annotation.slices) - set(showing))
+
+
+def _share(chosen: Sequence[int], slices: Sequence[int]) -> float:
+    """Of the slices, how many are chosen; 1 where there are none."""
+    return len(set(chosen) & set(slices)) / len(slices) if slices else 1.0
+
+
+def _chosen_slices(showing: list[int], empty: list[int], most: int, number: int, empty_share: float) -> list[int]:
+    """At most ``most`` of these drawn slices, evenly spread: a share ``empty_share`` shows nothing of the structure,
+    and more where too few show it.
 
     number: of the scan. Of many scans, where each has one or two slices, these lie at another height in each.
     """
-    showing = [i for i in scan.annotation.slices if scan.annotation.foreground(i).any()]
-    empty = sorted(set(scan.annotation.slices) - set(showing))
-    of_empty = min(len(empty), max(most // 3, most - len(showing)), max(len(showing) // 2, 4))
+    of_empty = min(len(empty), max(int(most * empty_share), most - len(showing)), max(len(showing) // 2, 4))
     shift = number * _GOLDEN_RATIO % 1
     return sorted(_spread(showing, max(1, most - of_empty), shift) + _spread(empty, of_empty, shift))
 

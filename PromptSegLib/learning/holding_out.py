@@ -21,8 +21,12 @@ _CALIBRATION_DECAY = 50.0
 """How many pixels' evidence it takes to move the calibration away from none."""
 
 
-def split(slices: Sequence[WorkingSlice], generator: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
+def split(
+    slices: Sequence[WorkingSlice], generator: torch.Generator, empty_too: bool = False
+) -> tuple[list[Tensor], list[Tensor]]:
     """Known pixels to train on and known pixels held out, per slice, (1, h, w) bool each.
+
+    empty_too: where whole slices are held out, also some that do not show the structure.
 
     Nothing is held out where training would be left without any of the structure, or of what surrounds it.
     """
@@ -31,9 +35,13 @@ def split(slices: Sequence[WorkingSlice], generator: torch.Generator) -> tuple[l
     whole = len(showing) >= WHOLE_SLICES_FROM
     chosen: set[int] = set()
     if whole:
-        # Inner slices only: nothing else stands in for the ends of the structure.
+        # Of those that show it inner slices only: nothing else stands in for the ends of the structure.
         order = torch.randperm(len(showing) - 2, generator=generator) + 1
         chosen = {showing[i] for i in order[: round(HELD_OUT_SHARE * len(showing))].tolist()}
+        if empty_too:
+            empty = [i for i, part in enumerate(slices) if i not in showing and part.known.any()]
+            order = torch.randperm(len(empty), generator=generator)
+            chosen |= {empty[i] for i in order[: math.ceil(HELD_OUT_SHARE * len(empty))].tolist()}
     for number, part in enumerate(slices):
         aside = torch.full_like(part.known, number in chosen) if whole else _some_tiles(part, generator)
         training.append(part.known & ~aside)
@@ -66,20 +74,22 @@ def some_holding(held_out: Sequence[Tensor], most: int, generator: torch.Generat
     return sorted(holding[i] for i in order.tolist())
 
 
-def dice(logits: Tensor, target: Tensor) -> float:
-    """DSC of pixels (V,) at a threshold of 0, with targets (V,) in [0, 1]."""
-    found, truth = logits > 0, target > 0.5
-    return 2 * float((found & truth).sum()) / max(1.0, float(found.sum() + truth.sum()))
+def dice(logits: Tensor, target: Tensor, weights: Tensor) -> float:
+    """DSC of pixels (V,) at a threshold of 0, with targets (V,) in [0, 1]. weights: (V,), how many pixels of the scan
+    each stands for."""
+    found, truth = (logits > 0) * weights, (target > 0.5) * weights
+    return 2 * float((found * (target > 0.5)).sum()) / max(1.0, float(found.sum() + truth.sum()))
 
 
-def calibrate(logits: Tensor, target: Tensor) -> Calibration:
-    """Platt scaling of logits (V,) to targets (V,), drawn towards no change where these are few."""
+def calibrate(logits: Tensor, target: Tensor, weights: Tensor) -> Calibration:
+    """Platt scaling of logits (V,) to targets (V,) with weights (V,), drawn towards no change where these are few."""
     log_scale, offset = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.LBFGS([log_scale, offset], max_iter=30)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(log_scale.exp() * logits + offset, target, reduction="sum")
+        found = log_scale.exp() * logits + offset
+        loss = F.binary_cross_entropy_with_logits(found, target, weights, reduction="sum")
         loss = loss + _CALIBRATION_DECAY * (log_scale.square() + offset.square()).sum()
         torch.autograd.backward(loss)
         return loss

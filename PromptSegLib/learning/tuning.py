@@ -371,14 +371,15 @@ class Tuner:
         """Logits (B, h, w) as they are judged."""
         return class_logits(self.backbone.decode(features, parameters), parameters, features.size)
 
-    def _held_out_logits(self, parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits and targets of all held-out pixels of the evaluated slices, flat."""
-        logits, targets = [], []
+    def _held_out_logits(self, parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, targets and weights of all held-out pixels of the evaluated slices, flat."""
+        logits, targets, weights = [], [], []
         for number in self.evaluated:
-            mask = self.held_out[number]
+            part, mask = self.drawing.slices[number], self.held_out[number]
             logits.append(self._logits(parameters, number)[mask])
-            targets.append(self.drawing.slices[number].target[mask])
-        return torch.cat(logits), torch.cat(targets)
+            targets.append(part.target[mask])
+            weights.append(torch.full_like(targets[-1], part.stands_for))
+        return torch.cat(logits), torch.cat(targets), torch.cat(weights)
 
     def _keep_if_better(self, parameters: dict[str, Tensor], step: int) -> tuple[float | None, bool]:
         """Keep the state unless the held-out part says that it is clearly worse than the best one was.

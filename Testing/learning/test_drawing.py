@@ -13,6 +13,7 @@ from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
 from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.imaging.working_grid import BLOCK
 from PromptSegLib.learning.drawing import MAX_SLICES, MIN_BOX, Drawing, DrawnScan, prepare_drawing
+from PromptSegLib.learning.holding_out import dice, split
 from Testing.support import SPACING, drawing, drawn_labels, drawn_scan, reoriented, scan
 
 
@@ -193,3 +194,31 @@ def test_structure_and_background_in_one_working_pixel() -> None:
     labels[6, 32, 32], labels[6, 32, 33] = 1, 2
     with pytest.raises(InputError, match="too small to be seen"):
         with_labels(labels, image, scribbles=True)
+
+
+def test_slices_without_the_structure_stand_for_all_of_them() -> None:
+    image, truth = scan((48, 64, 64))
+    showing = int(truth.any(axis=(1, 2)).sum())
+    annotation = Annotation.from_label_map(image.with_array(truth.astype(np.uint8)), 1, complete=True, axis=0)
+    whole = DrawnScan(image, annotation)
+    for share in (1 / 3, 0.6):
+        found = prepare_drawing([whole], most_slices=12, empty_share=share).slices
+        inside = [bool(part.target.any()) for part in found]
+        assert len(found) == 12 and inside.count(False) == int(12 * share)
+        assert {part.stands_for for part, shows in zip(found, inside, strict=True) if shows} == {1.0}
+        empty = sum(part.stands_for for part, shows in zip(found, inside, strict=True) if not shows)
+        assert empty / inside.count(True) == pytest.approx((48 - showing) / showing)
+
+
+def test_held_out_slices_count_for_those_they_stand_for() -> None:
+    logits, target = torch.tensor([1.0, 1.0, -1.0, 1.0]), torch.tensor([1.0, 1.0, 1.0, 0.0])
+    assert dice(logits, target, torch.ones(4)) == pytest.approx(2 * 2 / (3 + 3))
+    assert dice(logits, target, torch.tensor([1.0, 1.0, 1.0, 5.0])) == pytest.approx(2 * 2 / (7 + 3))
+    image, truth = scan((48, 64, 64))
+    annotation = Annotation.from_label_map(image.with_array(truth.astype(np.uint8)), 1, complete=True, axis=0)
+    slices = prepare_drawing([DrawnScan(image, annotation)], most_slices=36).slices
+    for empty_too in (False, True):
+        held_out = split(slices, torch.Generator().manual_seed(0), empty_too)[1]
+        aside = [part for part, known in zip(slices, held_out, strict=True) if known.any()]
+        assert any(part.target.any() for part in aside)
+        assert any(not part.target.any() for part in aside) == empty_too
