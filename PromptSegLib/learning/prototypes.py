@@ -49,7 +49,8 @@ def deep_prompts(
     """First deep prompts of a class: at each attention layer, half of the tokens are centers of what that layer sees of
     the structure, half of what it sees of the known rest.
 
-    images, targets, knowns: (1, h, w) each, as in WorkingSlice; check: called often, and may raise to end it.
+    images, targets, knowns: (1, h, w) each, as in WorkingSlice; check: called often, and may raise to end it. The
+    prompts are on the CPU, as the generator is.
     """
     shapes = backbone.prompt_shapes(variant)
     blocks = [name.removesuffix(".tokens") for name in shapes if name.endswith(".tokens")]
@@ -80,7 +81,7 @@ def deep_prompts(
             foreground, background = torch.cat(inside), torch.cat(outside)
             if len(background) == 0:
                 background = torch.cat([maps[block][number].flatten(0, 2) for maps in seen])
-            layers.append(torch.cat([kmeans(foreground, half, generator), kmeans(background, half, generator)]))
+            layers.append(torch.cat([kmeans(points.cpu(), half, generator) for points in (foreground, background)]))
         prompts[f"{block}.tokens"] = torch.stack(layers)
         if f"{block}.scores" in shapes:
             prompts[f"{block}.scores"] = torch.full(shapes[f"{block}.scores"], INITIAL_PROMPT_SCORE)

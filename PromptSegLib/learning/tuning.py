@@ -350,7 +350,7 @@ class Tuner:
         chosen = sorted({round(i * (number - 1) / max(_PROMPT_SLICES - 1, 1)) for i in range(_PROMPT_SLICES)})
         chosen = [i for i in chosen if self.drawing.slices[i].target.max() > 0.5]
         parts = [self.drawing.slices[i] for i in chosen]
-        return deep_prompts(
+        prompts = deep_prompts(
             self.backbone,
             [p.image.to(self.device) for p in parts],
             [p.target.to(self.device) for p in parts],
@@ -359,6 +359,7 @@ class Tuner:
             self.generator,
             self._check_cancelled,
         )
+        return {name: value.to(self.device) for name, value in prompts.items()}
 
     def _logits(self, parameters: dict[str, Tensor], number: int) -> Tensor:
         part = self.drawing.slices[number]

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from PromptSegLib.learning import prototypes, tuning
 from PromptSegLib.learning.drawing import prepare_drawing
 from PromptSegLib.learning.prototypes import INITIAL_PROMPT_SCORE, deep_prompts, kmeans
-from Testing.support import drawn_scan, tiny_backbone
+from Testing.support import FAST, drawn_scan, tiny_backbone
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -76,3 +77,36 @@ def test_deep_prompts_without_known_background() -> None:
     everything = torch.ones_like(part.target)
     prompts = deep_prompts(network, [part.image], [everything], [everything > 0], "start", seeded())
     assert all(value.isfinite().all() for value in prompts.values())
+
+
+class OnCard(Tensor):
+    """Stands for a tensor on a graphics card, as does whatever is made of it."""
+
+    def cpu(self) -> Tensor:  # type: ignore[override]
+        return self.as_subclass(Tensor)
+
+
+@pytest.mark.parametrize("has_background", [True, False])
+def test_what_a_graphics_card_sees_is_clustered_where_the_generator_is(
+    has_background: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, (part, *_) = tiny_backbone(), prepare_drawing([drawn_scan([6])]).slices
+    seen = {
+        name: [m.as_subclass(OnCard) for m in maps] for name, maps in network.prompt_inputs(part.image[None]).items()
+    }
+    monkeypatch.setattr(network, "prompt_inputs", lambda image: seen)
+    clustered: list[Tensor] = []
+    monkeypatch.setattr(
+        prototypes, "kmeans", lambda points, *rest: (clustered.append(points), kmeans(points, *rest))[1]
+    )
+    target = part.target if has_background else torch.ones_like(part.target)
+    prompts = deep_prompts(network, [part.image], [target], [part.known], "start", seeded())
+    assert clustered and not any(isinstance(x, OnCard) for x in (*clustered, *prompts.values()))
+
+
+def test_prompts_are_tuned_where_the_network_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, drawing = tiny_backbone(), prepare_drawing([drawn_scan([6])])
+    tuner = tuning.Tuner(drawing, network, network.encode, FAST, "decoder", 0.0, lambda: False)
+    monkeypatch.setattr(tuning, "deep_prompts", lambda *_: {"tokens": torch.zeros(1)})
+    tuner.device = torch.device("meta")
+    assert tuner._deep_prompts()["tokens"].device == tuner.device
