@@ -79,8 +79,15 @@ class Codec:
         self._numbers = itertools.count(1)
 
     def encode(self, message: Mapping[str, Any]) -> bytes:
-        """One line, with its line feed. Arrays are written to files now."""
-        return json.dumps({key: self._pack(value) for key, value in message.items()}).encode() + b"\n"
+        """One line, with its line feed. Arrays are written to files now; none is left if that raises OSError."""
+        before = len(self.written)
+        try:
+            return json.dumps({key: self._pack(value) for key, value in message.items()}).encode() + b"\n"
+        except (OSError, ProtocolError):
+            for path in self.written[before:]:
+                path.unlink(missing_ok=True)
+            del self.written[before:]
+            raise
 
     def decode(self, line: bytes) -> dict[str, Any]:
         """The message of a line. ProtocolError when it is none."""
@@ -111,15 +118,19 @@ class Codec:
         """
         if array.dtype.char not in _DTYPES:
             raise ProtocolError(f"arrays of {array.dtype} do not travel")
-        name = f"{self.side}-{next(self._numbers)}.raw"
-        with open(self.folder / name, "wb", buffering=0) as file:
-            for plane in array if array.ndim > 2 else [array]:
-                if plane.nbytes:
-                    remaining = np.ascontiguousarray(plane).data.cast("B")
-                    while remaining:
-                        remaining = remaining[file.write(remaining) :]
-        self.written.append(self.folder / name)
-        return {"$": "array", "file": name, "dtype": array.dtype.str, "shape": list(array.shape)}
+        path = self.folder / f"{self.side}-{next(self._numbers)}.raw"
+        try:
+            with open(path, "wb", buffering=0) as file:
+                for plane in array if array.ndim > 2 else [array]:
+                    if plane.nbytes:
+                        remaining = np.ascontiguousarray(plane).data.cast("B")
+                        while remaining:
+                            remaining = remaining[file.write(remaining) :]
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        self.written.append(path)
+        return {"$": "array", "file": path.name, "dtype": array.dtype.str, "shape": list(array.shape)}
 
     def pack(self, value: Any) -> Packed:
         """Write the arrays of a value now, to send it later, or more than once."""

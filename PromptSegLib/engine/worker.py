@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -135,7 +136,14 @@ class Worker:
             kind = "memory" if memory else "internal"
             self._finish({"event": "failed", "id": number, "kind": kind, "message": text})
         else:
-            self._finish({"event": "done", "id": number, "result": result})
+            try:
+                self._finish({"event": "done", "id": number, "result": result})
+            except OSError as error:
+                text = (
+                    f"the result cannot be written to the folder for temporary files, {self.folder} "
+                    f"({error.strerror or error}): make room on its disk, and try again"
+                )
+                self._finish({"event": "failed", "id": number, "kind": "disk", "message": text})
 
     def _finish(self, message: dict[str, Any]) -> None:
         self._progress = None
@@ -184,7 +192,9 @@ class Worker:
 
     def _tune(self, number: int) -> Callable[..., Any]:
         def preview(found: Preview) -> None:
-            self._send({"event": "preview", "id": number, "preview": found})
+            # A preview that the disk has no room for is left out: training goes on.
+            with suppress(OSError):
+                self._send({"event": "preview", "id": number, "preview": found})
 
         def checkpoint(key: str, token: bytes) -> None:
             self._send({"event": "checkpoint", "id": number, "key": key, "token": token})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import shutil
 import tempfile
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -17,6 +19,9 @@ from PromptSegLib.networks.backbone import Backbone, Features
 
 MEMORY_BYTES = 600 * 2**20
 KEPT_BYTES = 6 * 2**30
+
+LEFT_FREE_BYTES = 2**30
+"""On the disk, for results and for other programs."""
 
 _DRAWN = "drawn"
 
@@ -83,11 +88,12 @@ class ScanFeatures:
         used = self._sights.pop(sight, None) or _Sight()
         self._sights[sight] = used
         if part not in used.parts:
-            made = make()
+            made, before = make(), (used.in_memory, used.in_file)
             try:
                 used.parts[part] = _Kept(tuple(self._keep(used, m) for m in made.maps), made.size, made.classes)
             except OSError:
                 # No room on the disk: what cannot be kept is made again.
+                used.in_memory, used.in_file = before
                 return made.to(torch.device("cpu"))
             self._make_room()
         kept = used.parts[part]
@@ -119,6 +125,8 @@ class ScanFeatures:
             return half
         if sight.file is None:
             sight.file = tempfile.TemporaryFile(prefix="promptseg-", dir=self.folder)  # noqa: SIM115 (kept open)
+        if shutil.disk_usage(self.folder or tempfile.gettempdir()).free < LEFT_FREE_BYTES + half.nbytes:
+            raise OSError(errno.ENOSPC, "the disk is nearly full")
         # Channels last, as the network keeps them: another order in memory would change its last bits.
         rows = half.movedim(1, -1).contiguous().numpy()
         sight.file.seek(sight.in_file)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from PromptSegLib.inference import scan_features
 from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.networks.backbone import Features
 
@@ -43,3 +45,13 @@ def test_one_sight_is_kept_however_large(tmp_path: Path) -> None:
     kept = ScanFeatures(BYTES, 2 * BYTES, tmp_path)
     assert all(keep(kept, "fine", part) for part in range(5))
     assert not any(keep(kept, "fine", part) for part in range(5))
+
+
+def test_the_disk_is_not_filled_to_the_last_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = SimpleNamespace(free=scan_features.LEFT_FREE_BYTES + BYTES)
+    monkeypatch.setattr(scan_features.shutil, "disk_usage", lambda folder: disk)
+    kept = ScanFeatures(BYTES, 10 * BYTES, tmp_path)
+    assert all(keep(kept, "fine", part) for part in range(2)) and not keep(kept, "fine", 1)
+    disk.free -= 1
+    assert all(keep(kept, "fine", 2) for _ in range(2)), "it is made anew each time"
+    assert not any(keep(kept, "fine", part) for part in range(2))

@@ -1,0 +1,59 @@
+"""The worker's side of a request, in this process and with a session that is made up."""
+
+from __future__ import annotations
+
+import errno
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+
+from PromptSegLib.engine import protocol
+from PromptSegLib.engine.messages import Preview, TuneResult
+from PromptSegLib.engine.protocol import Codec
+from PromptSegLib.engine.worker import Worker
+
+
+def answers(folder: Path, method: str, work: Callable[..., Any], **arguments: Any) -> list[dict[str, Any]]:
+    """All that is sent about a request whose work is ``work``."""
+    sent = io.BytesIO()
+    worker = Worker(folder, io.BytesIO(), sent)
+    worker.session = Mock(**{method: work})
+    worker._answer({"id": 7, "method": method, "arguments": arguments})
+    return [Codec(folder, "client").decode(line) for line in sent.getvalue().splitlines()]
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that has room for eight bytes in a file."""
+
+    class File(io.FileIO):
+        def write(self, data: Any) -> int:
+            if self.tell():
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(data[:8])
+
+    monkeypatch.setattr(protocol, "open", lambda path, mode, buffering: File(path, mode), raising=False)
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_result_that_the_disk_has_no_room_for_fails_by_itself(tmp_path: Path) -> None:
+    result = [np.ones(8, bool), np.ones(9, bool)]
+    (answer,) = answers(tmp_path, "clear_cache", lambda: result)
+    assert answer["event"] == "failed" and answer["id"] == 7
+    assert str(tmp_path) in answer["message"] and "No space left" in answer["message"]
+    assert not list(tmp_path.iterdir()), "what was written of it is gone"
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_preview_that_the_disk_has_no_room_for_is_left_out(tmp_path: Path) -> None:
+    def tune(*arguments: Any, preview: Callable[[Preview], None], **options: Any) -> TuneResult:
+        preview(Preview("a", 0, {3: np.ones((4, 4), bool)}))
+        return TuneResult({"a": b"token"})
+
+    (answer,) = answers(tmp_path, "tune", tune, keys=("a",), seconds=1.0, prompting=None)
+    assert answer["event"] == "done" and answer["result"].tokens == {"a": b"token"}
