@@ -171,6 +171,8 @@ class Session:
     ) -> TuneResult:
         """Learn the tokens of these classes from their drawings, one after the other.
 
+        A class that cannot be learned is left out, with a notice; what is wrong with it is raised if no other was.
+
         Args:
             seconds: upper limit per class.
             prompting: one of the backbone's variants, None for its default.
@@ -184,6 +186,7 @@ class Session:
             name = self._entry(missing[0]).info.name
             raise InputError(f"nothing is drawn of '{name}': draw it on at least one slice")
         tokens: dict[str, bytes] = {}
+        problem: InputError | RuntimeError | MemoryError | None = None
         options = TuningOptions(prompting, seconds)
         for number, key in enumerate(keys):
             entry = self._entry(key)
@@ -212,17 +215,21 @@ class Session:
                 entry.token = self._tune(scan, entry, options, ready, progress, improved, cancelled)
             except InterruptedError:
                 return TuneResult(tokens, True)
-            except InputError as error:
-                if not tokens:
+            except (InputError, RuntimeError, MemoryError) as error:
+                if not isinstance(error, InputError) and not is_out_of_memory(error):
                     raise
-                # What others have learned by now is not thrown away for it.
-                self.notice(str(error))
+                # The other classes are learned all the same. A traceback would keep all of this one's memory.
+                problem = problem or error.with_traceback(None)
+                if len(keys) > 1:
+                    self.notice(_not_learned(entry.info.name, error))
                 continue
             entry.doubt = None
             tokens[key] = entry.token.to_bytes()
             checkpoint(key, tokens[key])
             if cancelled():
                 return TuneResult(tokens, True)
+        if problem is not None and not tokens:
+            raise problem
         return TuneResult(tokens)
 
     def segment(
@@ -394,6 +401,12 @@ class Session:
             planes[index] = plane
         name = f"the drawing of '{entry.info.name}'"
         return Annotation.from_label_map(image.with_array(labels), 1, axis=entry.drawing.axis, source=name)
+
+
+def _not_learned(name: str, error: Exception) -> str:
+    if isinstance(error, InputError):
+        return str(error)
+    return f"memory ran out while '{name}' was learned: close other programs, and train it alone"
 
 
 def _class_of(key: str, number: int, found: Segmentation, image: Volume) -> SegmentedClass:

@@ -21,10 +21,10 @@ from PromptSegLib.inference.suggestion import suggest_slice
 from PromptSegLib.learning import tuning
 from PromptSegLib.learning.features import FeatureCache
 from PromptSegLib.tokens.centers import Center
-from PromptSegLib.tokens.class_token import parse_token
+from PromptSegLib.tokens.class_token import ClassToken, parse_token
 from PromptSegLib.tokens.recognition import Profile
 from Testing.engine.support import ORGAN, planes
-from Testing.support import dsc, scan, tiny_backbone, tuned_token
+from Testing.support import dsc, random_token, scan, tiny_backbone, tuned_token
 
 
 @pytest.fixture(autouse=True)
@@ -303,8 +303,26 @@ def test_a_bad_drawing_costs_no_other_class_its_training() -> None:
     session.annotate("b", ClassInfo("Everything"), SliceDrawing(0, {3: np.ones((64, 64), np.uint8)}))
     notices: list[str] = []
     session.notice = notices.append
+    assert set(session.tune(["b", "a", "b"]).tokens) == {"a"}
+    assert len(notices) == 2 and all("the drawing of 'Everything'" in notice for notice in notices)
+
+
+def test_memory_that_runs_out_costs_no_other_class_its_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, truth = drawn_session()
+    session.annotate("b", ClassInfo("Large"), planes(truth, 3, 6, 9))
+
+    def tune(scans: Any, name: str, *arguments: Any, **options: Any) -> ClassToken:
+        if name == "Large":
+            raise MemoryError
+        return random_token(tiny_backbone())
+
+    monkeypatch.setattr(session_module, "tune", tune)
+    notices: list[str] = []
+    session.notice = notices.append
     assert set(session.tune(["a", "b"]).tokens) == {"a"}
-    assert len(notices) == 1 and "the drawing of 'Everything'" in notices[0]
+    assert len(notices) == 1 and "memory ran out while 'Large'" in notices[0]
+    with pytest.raises(MemoryError):
+        session.tune(["b"])
 
 
 def test_a_preview_of_scribbles_shows_more_than_the_strokes() -> None:
