@@ -399,8 +399,9 @@ class Session:
         planes = np.moveaxis(labels, entry.drawing.axis, 0)
         for index, plane in entry.drawing.planes.items():
             planes[index] = plane
-        name = f"the drawing of '{entry.info.name}'"
-        return Annotation.from_label_map(image.with_array(labels), 1, axis=entry.drawing.axis, source=name)
+        name, axis = f"the drawing of '{entry.info.name}'", entry.drawing.axis
+        # Complete but for what is marked unknown, which is nothing where every slice is drawn.
+        return Annotation.from_label_map(image.with_array(labels), 1, complete=True, axis=axis, source=name)
 
 
 def _not_learned(name: str, error: Exception) -> str:

@@ -184,6 +184,16 @@ def test_what_is_drawn_is_looked_at_ahead_and_learned_the_same(monkeypatch: pyte
     assert order.count("encode") >= 1, "the new slice"
 
 
+def test_an_empty_slice_counts_also_when_all_slices_are_drawn() -> None:
+    session, truth = drawn_session()
+    truth[5] = False
+    session.annotate("a", ORGAN, planes(truth, *range(len(truth))))
+    slices = 0
+    while session.work_ahead():
+        slices += 1
+    assert slices == len(truth) + session_module.PREVIEWS_AHEAD
+
+
 def test_what_cannot_be_learned_is_not_looked_at() -> None:
     session, _ = drawn_session()
     session.annotate("a", ORGAN, SliceDrawing(0, {3: np.zeros((64, 64), np.uint8)}))
