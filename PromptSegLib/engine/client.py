@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PromptSegLib.engine.exchange import make_folder, remove_folder
+from PromptSegLib.engine.exchange import TOUCH_SECONDS, make_folder, remove_folder, touch_folder
 from PromptSegLib.engine.job import Job
 from PromptSegLib.engine.known import Known, Replay, ScanFiles
 from PromptSegLib.engine.messages import (
@@ -69,6 +69,7 @@ class Client:
         self._transport: Transport | None = None
         self._start_wanted = False
         self._folder: Path | None = None
+        self._touched = -TOUCH_SECONDS
         self._codec: Codec | None = None
         self._numbers = itertools.count(1)
         self._ready = False
@@ -186,6 +187,9 @@ class Client:
         """Make the callbacks for what has happened; wait for something at most ``timeout_s``."""
         if self._start_wanted:
             self._start()
+        if self._folder is not None and time.monotonic() - self._touched > TOUCH_SECONDS:
+            self._touched = time.monotonic()
+            touch_folder(self._folder)
         if self._transport is not None:
             self._transport.pump(timeout_s)
         if self._cancel_since is not None and time.monotonic() - self._cancel_since > CANCEL_SECONDS:
@@ -193,8 +197,12 @@ class Client:
         self._send_next()
 
     def close(self) -> None:
-        """End the worker and remove the folder; every job that is not finished fails."""
+        """End the worker and remove the folder; every job that is not finished fails. Waits for a scan that is being
+        written, whose file would be left behind."""
         self._stop_worker("the engine was closed")
+        if self._writing is not None:
+            self._writing[1].wait()
+            self._writing = None
         if self._folder is not None:
             remove_folder(self._folder)
             self._folder = self._codec = None

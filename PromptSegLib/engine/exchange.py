@@ -6,10 +6,14 @@ import os
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 PREFIX = "promptseg-exchange-"
 _ABANDONED_AFTER_SECONDS = 24 * 3600
+
+TOUCH_SECONDS = 3600.0
+"""A folder that is touched this often is not taken for an abandoned one where processes cannot be asked for."""
 
 
 def make_folder() -> Path:
@@ -27,6 +31,12 @@ def make_folder() -> Path:
 def remove_folder(path: Path) -> None:
     """Remove a folder and what is in it; another process may be doing the same at this moment."""
     shutil.rmtree(path, ignore_errors=True)
+
+
+def touch_folder(path: Path) -> None:
+    """Show that a folder is in use; nothing happens where it is gone."""
+    with suppress(OSError):
+        os.utime(path)
 
 
 def _is_abandoned(path: Path) -> bool:

@@ -80,6 +80,10 @@ class ScanFiles:
     def is_over(self) -> bool:
         return not self._thread.is_alive()
 
+    def wait(self) -> None:
+        """Until it is over."""
+        self._thread.join()
+
     @property
     def exists(self) -> bool:
         """Whether it can be read: systems clean their folders of temporary files now and then."""

@@ -119,6 +119,8 @@ class Codec:
         if array.dtype.char not in _DTYPES:
             raise ProtocolError(f"arrays of {array.dtype} do not travel")
         path = self.folder / f"{self.side}-{next(self._numbers)}.raw"
+        # Systems clean their folders of temporary files now and then.
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         try:
             with open(path, "wb", buffering=0) as file:
                 for plane in array if array.ndim > 2 else [array]:

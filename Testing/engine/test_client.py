@@ -297,6 +297,8 @@ def test_files_that_the_system_cleaned_away_are_written_again(client: Client) ->
     truth = prepared(client)
     assert client._folder is not None
     shutil.rmtree(client._folder)
+    client.annotate("a", ORGAN, planes(truth, 3, 6, 9))
+    shutil.rmtree(client._folder)
     pid = client.worker_pid
     kill(client)
     wait(client, lambda: client.worker_pid not in (0, pid))
@@ -365,6 +367,14 @@ def test_folders_of_the_dead_are_removed_and_of_the_living_not(tmp_path: Path, m
     made = exchange.make_folder()
     left = {path.name.removeprefix(exchange.PREFIX) for path in tmp_path.iterdir()}
     assert left == {f"{os.getpid()}-abc", "notes", made.name.removeprefix(exchange.PREFIX)}
+
+
+def test_a_folder_in_use_does_not_look_abandoned(tmp_path: Path) -> None:
+    client = Client(tiny_transport)
+    client._folder = tmp_path
+    os.utime(tmp_path, (0, 0))
+    client.poll()
+    assert time.time() - tmp_path.stat().st_mtime < exchange.TOUCH_SECONDS
 
 
 def test_the_client_loads_neither_torch_nor_a_window() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
@@ -82,6 +83,12 @@ def test_what_was_packed_can_be_sent_twice(tmp_path: Path) -> None:
         here = Codec(tmp_path, "b", keep_files=True)
         assert here.decode(there.encode({"x": packed}))["x"].tolist() == [0, 1, 2, 3, 4]
     assert [path.name for path in there.written] == ["a-1.raw"]
+
+
+def test_a_folder_that_the_system_cleaned_away_is_made_again(tmp_path: Path) -> None:
+    folder = tmp_path / "exchange"
+    line = Codec(folder, "a").encode({"x": np.arange(3)})
+    assert Codec(folder, "b").decode(line)["x"].tolist() == [0, 1, 2] and stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 ARRAY = {"$": "array", "file": "a-1.raw", "dtype": "<i2", "shape": [4]}
