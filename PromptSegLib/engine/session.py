@@ -100,16 +100,17 @@ class Session:
         """Take another scan, or the same after it changed. Tokens stay; what was drawn on the earlier one goes.
 
         Raises:
-            InputError: if voxels are not finite.
+            InputError: if voxels are not finite. There is no scan then.
         """
-        array = image.array
-        if array.dtype.kind == "f" and not all(bool(np.isfinite(plane).all()) for plane in array):
-            raise InputError("the scan holds values that are not finite: mend it before segmenting")
-        self._image, self._statistics = image, None
+        self._image = self._statistics = None
         self._features.clear()
         for entry in self._classes.values():
             entry.drawing = entry.doubt = None
             entry.ahead = iter(())
+        array = image.array
+        if array.dtype.kind == "f" and not all(bool(np.isfinite(plane).all()) for plane in array):
+            raise InputError("the scan holds values that are not finite: mend it before segmenting")
+        self._image = image
 
     def annotate(self, key: str, info: ClassInfo, drawing: SliceDrawing | None) -> None:
         """Say what is drawn of a class on the scan now, in full; None for nothing."""

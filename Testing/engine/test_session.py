@@ -268,6 +268,8 @@ def test_sentences_for_what_cannot_be() -> None:
         (lambda: session.annotate("a", ORGAN, SliceDrawing(0, {3: np.zeros((64, 64), np.uint8)})), None),
         (lambda: session.tune(["a"]), "nothing painted in the drawing of 'Organ'"),
         (lambda: session.put_token("a", b"nothing"), "the class token is damaged"),
+        (lambda: session.set_image(image.with_array(np.full(image.array.shape, np.nan))), "not finite"),
+        (lambda: session.annotate("a", ORGAN, planes(truth, 3)), "no scan yet"),
     ]
     for call, words in refusals:
         if words is None:
