@@ -210,7 +210,9 @@ def segment(
     )
     started = time.monotonic()
     with progress_bar("Segmenting", as_json) as show, Interruption() as interruption:
-        classes = segment_files(job, lambda fraction: show(fraction, ""), interruption)
+        classes = segment_files(
+            job, lambda fraction: show(fraction, ""), interruption, lambda text: errors.print(f"promptseg: {text}")
+        )
     seconds = time.monotonic() - started
     if as_json:
         print_json({"segmentation": str(out), "classes": [asdict(c) for c in classes], "seconds": round(seconds, 1)})

@@ -153,8 +153,12 @@ def segment_files(
     job: SegmentJob,
     report: Callable[[float], None] = lambda fraction: None,
     cancelled: Callable[[], bool] = lambda: False,
+    notice: Callable[[str], None] = lambda sentence: None,
 ) -> list[SegmentedClass]:
-    """Segment a file and write the label map, and the probability maps where a folder for them is given."""
+    """Segment a file and write the label map, and the probability maps where a folder for them is given.
+
+    notice: called with a sentence for each token that is of another kind of scans.
+    """
     require_folder(job.out)
     if not job.out.name.endswith(SUFFIXES):
         raise InputError(f"{job.out.name} has no known image suffix: end it in one of {', '.join(SUFFIXES)}")
@@ -169,8 +173,11 @@ def segment_files(
     drawn = None if job.drawn is None else _read_drawn(image, job, job.drawn, len(tokens))
 
     from PromptSegLib.inference.segmenter import Segmenter
+    from PromptSegLib.inference.sight import kind_warnings
     from PromptSegLib.networks.weights import load_network
 
+    for sentence in kind_warnings(tokens, image):
+        notice(sentence)
     names = {token.backbone.name for token in tokens}
     network = load_network(job.backbone or (names.pop() if len(names) == 1 else None), job.device)
     segmenter = Segmenter(network, tokens, all_pieces=job.all_pieces)

@@ -31,7 +31,7 @@ from PromptSegLib.imaging.volume import Volume, slice_stack
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.segmenter import Segmentation, Segmenter, encode_ahead
-from PromptSegLib.inference.sight import Sight
+from PromptSegLib.inference.sight import Sight, kind_warnings
 from PromptSegLib.inference.suggestion import suggest_slice
 from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
 from PromptSegLib.learning.tuning import TuningOptions, TuningProgress, tune
@@ -242,7 +242,8 @@ class Session:
     ) -> list[SegmentedClass]:
         """Find these classes in the whole scan. A voxel belongs to one class at most; drawn slices stay as drawn.
 
-        A token with centers is used as the one that the scan is most like; the result says which.
+        A token with centers is used as the one that the scan is most like; the result says which. A token of another
+        kind of scans is used with a notice.
 
         Raises:
             InterruptedError: once cancelled.
@@ -253,6 +254,8 @@ class Session:
             name = self._entry(untrained[0]).info.name
             raise InputError(f"'{name}' was not trained yet: press Train first")
         own = [token for key in keys if (token := self._entry(key).token) is not None]
+        for sentence in kind_warnings(own, image):
+            self.notice(sentence)
         recognitions = [self._recognized(token, image) for token in own]
         tokens = [t.at_center(found.center if found else None) for t, found in zip(own, recognitions, strict=True)]
         report(Progress("segmenting", 0.0))

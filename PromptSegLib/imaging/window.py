@@ -14,6 +14,9 @@ SOFT_TISSUE_CENTER_HU = 40.0
 SOFT_TISSUE_WIDTH_HU = 150.0
 _SAMPLES = 200_000
 
+Kind = Literal["ct", "percentile"]
+KIND_NAMES: dict[str, str] = {"ct": "CT scans", "percentile": "scans other than CT"}
+
 
 @dataclass(frozen=True)
 class Window:
@@ -24,7 +27,7 @@ class Window:
     ``percentile``: linear from ``lower`` to ``upper``, clipped, for scans without a physical unit.
     """
 
-    kind: Literal["ct", "percentile"]
+    kind: Kind
     lower: float = -1000.0
     upper: float = 1000.0
 
@@ -51,18 +54,25 @@ class Window:
 
 
 def window_for(array: NDArray[Any], kind: str | None = None) -> Window:
-    """The window for a scan: ``ct`` where the values can only be HU (air far below zero), else percentiles.
+    """The window for a scan of this kind, by default of its own (`kind_of`).
 
     kind: what a token was trained with; percentiles are taken anew from each scan.
     """
-    step = max(1, round((array.size / _SAMPLES) ** (1 / 3)))
-    values = array[::step, ::step, ::step].astype(np.float32)
-    if kind is None:
-        kind = "ct" if np.percentile(values, 1) < -200 else "percentile"
-    if kind == "ct":
+    if (kind or kind_of(array)) == "ct":
         return Window("ct")
+    values = _sampled(array)
     inside = values[values > values.min()]
     if inside.size == 0:
         raise InputError("the image has the same value everywhere: there is nothing to segment in it")
     lower, upper = np.percentile(inside, [0.5, 99.5])
     return Window("percentile", float(lower), float(upper))
+
+
+def kind_of(array: NDArray[Any]) -> Kind:
+    """``ct`` where the values can only be HU (air far below zero), else ``percentile``."""
+    return "ct" if np.percentile(_sampled(array), 1) < -200 else "percentile"
+
+
+def _sampled(array: NDArray[Any]) -> NDArray[np.float32]:
+    step = max(1, round((array.size / _SAMPLES) ** (1 / 3)))
+    return array[::step, ::step, ::step].astype(np.float32)

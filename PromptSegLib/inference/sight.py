@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from PromptSegLib.imaging.volume import SliceStack, Volume, slice_stack
-from PromptSegLib.imaging.window import Window, window_for
+from PromptSegLib.imaging.window import KIND_NAMES, Window, kind_of, window_for
 from PromptSegLib.imaging.working_grid import BLOCK, Box, WorkingGrid, body_box
+from PromptSegLib.tokens.class_token import ClassToken
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -67,3 +68,14 @@ class Sight:
         box = body_box(images, BLOCK)
         tiles = images[:, None] if box is None else box.cut(images, -1.0)[:, None].to(device)
         return SeenBlock(part, box, tiles)
+
+
+def kind_warnings(tokens: Iterable[ClassToken], image: Volume) -> list[str]:
+    """A sentence for each token that was learned on scans of another kind than this one."""
+    kind = kind_of(image.array)
+    return [
+        f"'{token.name}' was learned on {KIND_NAMES[token.window.kind]}, and this does not look like such a scan: "
+        "look closely at what is found"
+        for token in tokens
+        if token.window.kind != kind
+    ]

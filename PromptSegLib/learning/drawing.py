@@ -14,7 +14,7 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.body import body_middles
 from PromptSegLib.imaging.volume import SliceStack, Volume, slice_stack
-from PromptSegLib.imaging.window import Window, window_for
+from PromptSegLib.imaging.window import KIND_NAMES, Window, window_for
 from PromptSegLib.imaging.working_grid import WorkingGrid, body_box, working_spacing
 from PromptSegLib.tokens.class_token import ClassToken
 from PromptSegLib.tokens.place import Place
@@ -143,9 +143,8 @@ def _spacing_of(token: ClassToken, plane: str, kind: str) -> float:
     if plane != token.plane:
         raise InputError(f"the drawings are {plane}, and the token '{token.name}' is {token.plane}: draw on its plane")
     if kind != token.window.kind:
-        kinds = {"ct": "CT scans", "percentile": "scans other than CT"}
         raise InputError(
-            f"the token '{token.name}' is for {kinds[token.window.kind]}, and these are {kinds[kind]}: "
+            f"the token '{token.name}' is for {KIND_NAMES[token.window.kind]}, and these are {KIND_NAMES[kind]}: "
             "learn a token of its own for them"
         )
     return token.spacing_mm

@@ -96,6 +96,13 @@ def test_the_same_for_people(run: Run) -> None:
     assert re.fullmatch(r"promptseg \d+\.\d+\S*\n", run("--version")[1])
 
 
+def test_a_token_of_ct_says_so_on_another_scan(run: Run, folder: Path) -> None:
+    image = read_image(folder / "scan.nii.gz")
+    write_image(image.with_array(image.array + 1500), folder / "mr.nii.gz")
+    code, _, err = run(*words(SEGMENT, image="mr.nii.gz"), "--json")
+    assert code == 0 and "'Organ' was learned on CT scans, and this does not look like such a scan" in err
+
+
 def test_tokens(run: Run, folder: Path) -> None:
     code, out, _ = run("tokens", "info", "organ.promptseg", "--json")
     said = json.loads(out)

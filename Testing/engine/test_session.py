@@ -17,6 +17,7 @@ from PromptSegLib.engine.previewing import PreviewOrder
 from PromptSegLib.engine.session import GPU_BECAME_FULL, Session
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.scan_statistics import scan_statistics
+from PromptSegLib.imaging.window import Window
 from PromptSegLib.inference.suggestion import suggest_slice
 from PromptSegLib.learning import tuning
 from PromptSegLib.learning.features import FeatureCache
@@ -218,6 +219,20 @@ def test_a_token_from_elsewhere_is_as_good() -> None:
     fresh.set_image(scan(seed=4)[0])
     assert fresh.put_token("x", tokens["a"]) == ORGAN
     assert dsc(whole(fresh, "x")["x"], truth) > 0.7
+
+
+def test_a_token_of_another_kind_of_scans_is_used_with_a_word() -> None:
+    image, _ = scan()
+    session = Session("cpu")
+    for name, window in (("Bone", Window("ct")), ("Nerve", Window("percentile"))):
+        session.put_token(name, replace(random_token(tiny_backbone(), name), window=window).to_bytes())
+    for shift, strange in ((0, "'Nerve'"), (1500, "'Bone'")):
+        notices: list[str] = []
+        session.notice = notices.append
+        session.set_image(image.with_array(image.array + np.int16(shift)))
+        with pytest.raises(InterruptedError):
+            session.segment(["Bone", "Nerve"], cancelled=lambda: True)
+        assert len(notices) == 1 and strange in notices[0] and "does not look like such a scan" in notices[0]
 
 
 def test_another_scan_forgets_drawings_but_not_tokens() -> None:
