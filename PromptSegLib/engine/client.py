@@ -26,7 +26,7 @@ from PromptSegLib.engine.messages import (
     Suggestion,
     TuneResult,
 )
-from PromptSegLib.engine.protocol import PROTOCOL_VERSION, Codec, ProtocolError
+from PromptSegLib.engine.protocol import OUT_OF_MEMORY, PROTOCOL_VERSION, Codec, ProtocolError
 from PromptSegLib.engine.transport import Transport
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.volume import Volume
@@ -307,10 +307,12 @@ class Client:
         assert self._codec is not None
         try:
             message = self._codec.decode(line)
-        except ProtocolError as error:
-            self.log.append(str(error))
+        except (ProtocolError, MemoryError) as error:
+            unreadable = f"the engine's answer cannot be read: {error}"
+            text = OUT_OF_MEMORY if isinstance(error, MemoryError) else unreadable
+            self.log.append(text)
             if self._running is not None and Codec.number_of(line) == self._running.number:
-                self._end_running().fail(f"the engine's answer cannot be read: {error}")
+                self._end_running().fail(text)
             return
         event = message.get("event")
         if event == "hello":

@@ -15,6 +15,7 @@ Nothing else is accepted, and nothing is ever executed.
 from __future__ import annotations
 
 import base64
+import errno
 import itertools
 import json
 import math
@@ -32,6 +33,9 @@ from PromptSegLib.imaging.volume import Geometry, Volume
 from PromptSegLib.tokens.recognition import Recognition
 
 PROTOCOL_VERSION = 2
+
+OUT_OF_MEMORY = "memory ran out: close other programs, or choose a smaller part of the scan"
+"""What either side says of it."""
 
 _DATACLASSES: dict[str, type] = {
     kind.__name__: kind
@@ -90,7 +94,7 @@ class Codec:
             raise
 
     def decode(self, line: bytes) -> dict[str, Any]:
-        """The message of a line. ProtocolError when it is none."""
+        """The message of a line. ProtocolError when it is none, MemoryError when there is no room for its arrays."""
         try:
             message = json.loads(line)
         except ValueError as error:
@@ -99,7 +103,9 @@ class Codec:
             raise ProtocolError(f"not a message: {line[:80]!r}")
         try:
             return {key: self._unpack(value) for key, value in message.items()}
-        except (KeyError, TypeError, ValueError, OSError, MemoryError) as error:
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+                raise MemoryError from error
             raise ProtocolError(f"a damaged message: {error}") from error
 
     @staticmethod

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from PromptSegLib import __version__
 from PromptSegLib.engine.messages import Preview, Progress
-from PromptSegLib.engine.protocol import PROTOCOL_VERSION, Codec, ProtocolError
+from PromptSegLib.engine.protocol import OUT_OF_MEMORY, PROTOCOL_VERSION, Codec, ProtocolError
 from PromptSegLib.errors import InputError
 
 HEARTBEAT_SECONDS = 0.15
@@ -31,7 +31,7 @@ IMPORTED_AHEAD = ("torch._dynamo", "PromptSegLib.learning.augmentation")
 """What torch's optimizers, and training after its first guess, are going to import, which takes seconds: begun while
 the user draws."""
 
-OUT_OF_MEMORY = "memory ran out: close other programs, or choose a smaller part of the scan"
+_NO_MEMORY = ("out of memory", "not enough memory", "allocate memory")
 
 
 class Worker:
@@ -75,9 +75,10 @@ class Worker:
         for line in self.requests:
             try:
                 message = self.codec.decode(line)
-            except ProtocolError as error:
-                number = Codec.number_of(line)
-                self._send({"event": "failed", "id": number, "kind": "protocol", "message": str(error)})
+            except (ProtocolError, MemoryError) as error:
+                memory = isinstance(error, MemoryError)
+                kind, text = ("memory", OUT_OF_MEMORY) if memory else ("protocol", str(error))
+                self._send({"event": "failed", "id": Codec.number_of(line), "kind": kind, "message": text})
                 continue
             if message.get("method") == "leave":
                 os._exit(0)
@@ -121,20 +122,9 @@ class Worker:
             result = self._call(number, method, arguments)
         except InterruptedError:
             self._finish({"event": "cancelled", "id": number})
-        except InputError as error:
-            self._finish({"event": "failed", "id": number, "kind": "input", "message": str(error)})
-        except ImportError as error:
-            text = f"the Python package {error.name or error} is missing: press Install in the panel"
-            self._finish({"event": "failed", "id": number, "kind": "missing", "message": text})
-        except MemoryError:
-            self._finish({"event": "failed", "id": number, "kind": "memory", "message": OUT_OF_MEMORY})
         # The one place that must hear of every error: whatever it is, the client waits for an answer.
         except Exception as error:
-            traceback.print_exc()
-            memory = "out of memory" in str(error).lower() or "allocate memory" in str(error).lower()
-            text = OUT_OF_MEMORY if memory else f"the engine met an unexpected problem ({type(error).__name__})"
-            kind = "memory" if memory else "internal"
-            self._finish({"event": "failed", "id": number, "kind": kind, "message": text})
+            self._fail(number, *_told(error))
         else:
             try:
                 self._finish({"event": "done", "id": number, "result": result})
@@ -143,7 +133,10 @@ class Worker:
                     f"the result cannot be written to the folder for temporary files, {self.folder} "
                     f"({error.strerror or error}): make room on its disk, and try again"
                 )
-                self._finish({"event": "failed", "id": number, "kind": "disk", "message": text})
+                self._fail(number, "disk", text)
+
+    def _fail(self, number: int, kind: str, text: str) -> None:
+        self._finish({"event": "failed", "id": number, "kind": kind, "message": text})
 
     def _finish(self, message: dict[str, Any]) -> None:
         self._progress = None
@@ -217,6 +210,21 @@ class Worker:
             return self.session.segment(keys, report=self._report(number), cancelled=lambda: number in self._cancelled)
 
         return segment
+
+
+def _told(error: Exception) -> tuple[str, str]:
+    """The kind of an error, and a sentence for the user."""
+    if isinstance(error, InputError):
+        return "input", str(error)
+    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY):
+        return "memory", OUT_OF_MEMORY
+    traceback.print_exc()
+    if isinstance(error, ModuleNotFoundError):
+        return "missing", f"the Python package {error.name or error} is missing: press Install in the panel"
+    if isinstance(error, ImportError):
+        reason = str(error).partition("\n")[0]
+        return "missing", f"{error.name or 'a Python package'} cannot be loaded ({reason}): install it again"
+    return "internal", f"the engine met an unexpected problem ({type(error).__name__})"
 
 
 def _import_ahead() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import stat
 from pathlib import Path
+from unittest.mock import Mock
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -115,6 +117,16 @@ def test_nothing_strange_is_taken(tmp_path: Path, value: dict[str, object]) -> N
     (tmp_path.parent / "secret.raw").write_bytes(bytes(8))
     with pytest.raises(ProtocolError):
         Codec(tmp_path, "b").decode(json.dumps({"x": value}).encode())
+
+
+@pytest.mark.parametrize("problem", [MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory")])
+def test_memory_that_runs_out_is_no_damaged_message(
+    tmp_path: Path, problem: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = Codec(tmp_path, "a").encode({"x": np.arange(3)})
+    monkeypatch.setattr(np, "fromfile", Mock(side_effect=problem))
+    with pytest.raises(MemoryError):
+        Codec(tmp_path, "b").decode(line)
 
 
 @pytest.mark.parametrize("line", [b"", b"hello", b"[1]", b'"text"', b"{", b"\xff\xfe"])

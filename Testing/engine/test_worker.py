@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from PromptSegLib.engine import protocol
+from PromptSegLib.engine import worker as worker_module
 from PromptSegLib.engine.messages import Preview, TuneResult
-from PromptSegLib.engine.protocol import Codec
+from PromptSegLib.engine.protocol import OUT_OF_MEMORY, Codec
 from PromptSegLib.engine.worker import Worker
+from PromptSegLib.errors import InputError
 
 
 def answers(folder: Path, method: str, work: Callable[..., Any], **arguments: Any) -> list[dict[str, Any]]:
@@ -57,3 +59,32 @@ def test_a_preview_that_the_disk_has_no_room_for_is_left_out(tmp_path: Path) -> 
 
     (answer,) = answers(tmp_path, "tune", tune, keys=("a",), seconds=1.0, prompting=None)
     assert answer["event"] == "done" and answer["result"].tokens == {"a": b"token"}
+
+
+@pytest.mark.parametrize(
+    "error, kind, sentence",
+    [
+        (InputError("draw more"), "input", "draw more"),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), "missing", "torch is missing: press Install"),
+        (
+            ImportError("DLL load failed\nand more", name="_C"),
+            "missing",
+            "_C cannot be loaded (DLL load failed): install",
+        ),
+        (MemoryError(), "memory", OUT_OF_MEMORY),
+        (RuntimeError("DefaultCPUAllocator: not enough memory"), "memory", OUT_OF_MEMORY),
+        (KeyError("x"), "internal", "an unexpected problem (KeyError)"),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence(tmp_path: Path, error: Exception, kind: str, sentence: str) -> None:
+    (answer,) = answers(tmp_path, "clear_cache", Mock(side_effect=error))
+    assert (answer["event"], answer["kind"]) == ("failed", kind) and sentence in answer["message"]
+
+
+def test_a_request_that_memory_has_no_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = io.BytesIO()
+    worker = Worker(tmp_path, io.BytesIO(b'{"id": 7}\n'), sent)
+    monkeypatch.setattr(worker.codec, "decode", Mock(side_effect=MemoryError))
+    monkeypatch.setattr(worker_module.os, "_exit", lambda code: None)
+    worker._read()
+    assert Codec(tmp_path, "client").decode(sent.getvalue())["message"] == OUT_OF_MEMORY
