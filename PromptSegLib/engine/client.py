@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PromptSegLib.engine.exchange import TOUCH_SECONDS, make_folder, remove_folder, touch_folder
+from PromptSegLib.engine.exchange import TOUCH_SECONDS, make_folder, remove_files, remove_folder, touch_folder
 from PromptSegLib.engine.job import Job
 from PromptSegLib.engine.known import Known, Replay, ScanFiles
 from PromptSegLib.engine.messages import (
@@ -223,6 +223,8 @@ class Client:
                 self._codec = Codec(self._folder, "client")
             # Systems clean their folders of temporary files now and then.
             self._folder.mkdir(mode=0o700, exist_ok=True)
+            # What an earlier worker wrote last, and nobody read.
+            remove_files(self._folder, "worker*.raw")
             self._launch(self._factory(), self._folder)
         except (OSError, InputError) as error:
             self._give_up(f"the engine cannot be started: {getattr(error, 'strerror', None) or error}")
@@ -288,7 +290,13 @@ class Client:
         known, is_replay = self._known, isinstance(job, Replay)
         if is_replay and known.scan is not None and known.scan.exists:
             return True
-        if self._writing is None or self._writing[0] is not job:
+        if self._writing is not None and self._writing[0] is not job:
+            overtaken = self._writing[1]
+            if not overtaken.is_over:
+                return False
+            overtaken.remove()
+            self._writing = None
+        if self._writing is None:
             assert self._folder is not None
             codec = Codec(self._folder, f"scan{next(self._scans)}")
             self._writing = (job, ScanFiles(job.arguments["image"], codec))

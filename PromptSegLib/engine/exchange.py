@@ -33,6 +33,13 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
+def remove_files(folder: Path, pattern: str) -> None:
+    """Remove what matches, but for what a process that is ending still holds open, on Windows."""
+    for path in folder.glob(pattern):
+        with suppress(OSError):
+            path.unlink()
+
+
 def touch_folder(path: Path) -> None:
     """Show that a folder is in use; nothing happens where it is gone."""
     with suppress(OSError):

@@ -162,9 +162,13 @@ def test_a_worker_that_ignores_a_cancel_is_replaced(client: Client, monkeypatch:
 def test_killed_between_two_jobs_nobody_notices(client: Client) -> None:
     truth = prepared(client)
     client.tune(["a"])
-    first, pid = client.tokens["a"], client.worker_pid
+    first, pid, folder = client.tokens["a"], client.worker_pid, client._folder
+    assert folder is not None
+    unread = folder / f"worker{pid}-99.raw"
+    unread.touch()
     kill(client)
     wait(client, lambda: client.worker_pid not in (0, pid))
+    assert not unread.exists()
     assert dsc(mask_of(client.segment(["a"])[0]), truth) > 0.8
     assert client.tokens["a"] == first
 
@@ -274,10 +278,15 @@ def test_errors_of_the_user_arrive_as_they_are(client: Client) -> None:
 
 
 def test_scans_can_be_changed_any_number_of_times(client: Client) -> None:
-    for seed in range(6):
+    for seed in range(4):
         client.set_image(scan(seed=seed)[0])
     folder = client._folder
     assert folder is not None and len(list(folder.iterdir())) == 1
+    overtaken = client.submit("set_image", image=scan(seed=4)[0])
+    client.poll()
+    client.cancel(overtaken)
+    client.set_image(scan(seed=5)[0])
+    assert len(list(folder.iterdir())) == 1
 
 
 def test_a_drawing_on_an_earlier_scan_does_not_come_back(client: Client) -> None:
