@@ -234,12 +234,19 @@ def _import_ahead() -> None:
 
 def main() -> None:
     """Take over standard input and output; whatever else prints goes to standard error."""
-    answers = os.fdopen(os.dup(1), "wb")
+    # On Windows, a library of scipy's looks at standard input while it is loaded, and waits as long as a thread reads
+    # there (numpy issue 24290, OpenBLAS issue 5109): it is loaded before, and the thread reads elsewhere.
+    with suppress(ImportError):
+        importlib.import_module("scipy.special")
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     os.dup2(2, 1)
     if hasattr(os, "nice"):
         # The window and its views come first.
         os.nice(5)
-    Worker(Path(sys.argv[1]), sys.stdin.buffer, answers).run()
+    Worker(Path(sys.argv[1]), requests, answers).run()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,3 +90,28 @@ def test_a_request_that_memory_has_no_room_for(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(worker_module.os, "_exit", lambda code: None)
     worker._read()
     assert Codec(tmp_path, "client").decode(sent.getvalue())["message"] == OUT_OF_MEMORY
+
+
+STREAMS = """
+import os, stat, sys
+from PromptSegLib.engine import worker
+
+class Streams:
+    def __init__(self, folder, requests, answers):
+        self.requests, self.answers = requests, answers
+
+    def run(self):
+        print("not an answer")
+        found = "scipy.special" in sys.modules, self.requests.readline(), stat.S_ISCHR(os.fstat(0).st_mode)
+        self.answers.write(repr(found).encode())
+        self.answers.flush()
+
+worker.Worker = Streams
+worker.main()
+"""
+
+
+def test_nothing_that_is_loaded_later_looks_at_the_requests() -> None:
+    command, root = [sys.executable, "-c", STREAMS, "folder"], Path(__file__).parents[2]
+    found = subprocess.run(command, input=b"request\n", capture_output=True, cwd=root)
+    assert found.stdout == b"(True, b'request\\n', True)", found.stderr
