@@ -83,11 +83,11 @@ class Codec:
         self._numbers = itertools.count(1)
 
     def encode(self, message: Mapping[str, Any]) -> bytes:
-        """One line, with its line feed. Arrays are written to files now; none is left if that raises OSError."""
+        """One line, with its line feed. Arrays are written to files now; of a message that fails, none is left."""
         before = len(self.written)
         try:
             return json.dumps({key: self._pack(value) for key, value in message.items()}).encode() + b"\n"
-        except (OSError, ProtocolError):
+        except (OSError, MemoryError, ProtocolError):
             for path in self.written[before:]:
                 path.unlink(missing_ok=True)
             del self.written[before:]
@@ -134,7 +134,7 @@ class Codec:
                         remaining = np.ascontiguousarray(plane).data.cast("B")
                         while remaining:
                             remaining = remaining[file.write(remaining) :]
-        except OSError:
+        except (OSError, MemoryError):
             path.unlink(missing_ok=True)
             raise
         self.written.append(path)

@@ -134,6 +134,8 @@ class Worker:
                     f"({error.strerror or error}): make room on its disk, and try again"
                 )
                 self._fail(number, "disk", text)
+            except (MemoryError, ProtocolError) as error:
+                self._fail(number, *_told(error))
 
     def _fail(self, number: int, kind: str, text: str) -> None:
         self._finish({"event": "failed", "id": number, "kind": kind, "message": text})
@@ -185,8 +187,8 @@ class Worker:
 
     def _tune(self, number: int) -> Callable[..., Any]:
         def preview(found: Preview) -> None:
-            # A preview that the disk has no room for is left out: training goes on.
-            with suppress(OSError):
+            # A preview that there is no room for is left out: training goes on.
+            with suppress(OSError, MemoryError):
                 self._send({"event": "preview", "id": number, "preview": found})
 
         def checkpoint(key: str, token: bytes) -> None:

@@ -83,6 +83,14 @@ def test_what_goes_wrong_is_one_sentence(tmp_path: Path, error: Exception, kind:
     assert (answer["event"], answer["kind"]) == ("failed", kind) and sentence in answer["message"]
 
 
+def test_a_result_that_cannot_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (answer,) = answers(tmp_path, "clear_cache", object)
+    assert (answer["event"], answer["kind"]) == ("failed", "internal")
+    monkeypatch.setattr(np, "ascontiguousarray", Mock(side_effect=MemoryError))
+    (answer,) = answers(tmp_path, "clear_cache", lambda: np.ones(3))
+    assert (answer["event"], answer["kind"]) == ("failed", "memory") and not list(tmp_path.iterdir())
+
+
 def test_a_request_that_memory_has_no_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = io.BytesIO()
     worker = Worker(tmp_path, io.BytesIO(b'{"id": 7}\n'), sent)
