@@ -26,7 +26,7 @@ from PromptSegLib.engine.messages import (
     Suggestion,
     TuneResult,
 )
-from PromptSegLib.engine.protocol import OUT_OF_MEMORY, PROTOCOL_VERSION, Codec, ProtocolError
+from PromptSegLib.engine.protocol import PROTOCOL_VERSION, Codec, ProtocolError, reason
 from PromptSegLib.engine.transport import Transport
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.volume import Volume
@@ -278,8 +278,8 @@ class Client:
             arguments = {"image": self._known.scan.packed}
         try:
             line = self._codec.encode({"id": number, "method": job.method, "arguments": arguments})
-        except (OSError, ProtocolError) as error:
-            job.fail(f"the engine cannot be told: {getattr(error, 'strerror', None) or error}")
+        except (OSError, MemoryError, ProtocolError) as error:
+            job.fail(f"the engine cannot be told: {reason(error)}")
             return
         job.state = "running"
         self._running = _Running(number, job, list(self._codec.written))
@@ -316,11 +316,9 @@ class Client:
         try:
             message = self._codec.decode(line)
         except (ProtocolError, MemoryError) as error:
-            unreadable = f"the engine's answer cannot be read: {error}"
-            text = OUT_OF_MEMORY if isinstance(error, MemoryError) else unreadable
-            self.log.append(text)
+            self.log.append(reason(error))
             if self._running is not None and Codec.number_of(line) == self._running.number:
-                self._end_running().fail(text)
+                self._end_running().fail(f"the engine's answer cannot be read: {reason(error)}")
             return
         event = message.get("event")
         if event == "hello":

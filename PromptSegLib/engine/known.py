@@ -9,7 +9,7 @@ from typing import Any
 
 from PromptSegLib.engine.job import Job
 from PromptSegLib.engine.messages import ClassInfo, SliceDrawing, TuneResult
-from PromptSegLib.engine.protocol import Codec, Packed, ProtocolError
+from PromptSegLib.engine.protocol import Codec, Packed, ProtocolError, reason
 from PromptSegLib.imaging.volume import Volume
 
 
@@ -100,5 +100,5 @@ class ScanFiles:
     def _write(self) -> None:
         try:
             self.packed = self._codec.pack(self.volume)
-        except (OSError, ProtocolError) as error:
-            self.problem = getattr(error, "strerror", None) or str(error)
+        except (OSError, MemoryError, ProtocolError) as error:
+            self.problem = reason(error)

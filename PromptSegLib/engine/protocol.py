@@ -60,6 +60,13 @@ class ProtocolError(RuntimeError):
     """The other side sent something that is not of this protocol."""
 
 
+def reason(error: OSError | MemoryError | ProtocolError) -> str:
+    """Why a message could not be written or read."""
+    if isinstance(error, MemoryError):
+        return OUT_OF_MEMORY
+    return getattr(error, "strerror", None) or str(error)
+
+
 @dataclass(frozen=True)
 class Packed:
     """A value that is ready to travel, since its arrays were written before."""

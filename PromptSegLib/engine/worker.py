@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from PromptSegLib import __version__
 from PromptSegLib.engine.messages import Preview, Progress
-from PromptSegLib.engine.protocol import OUT_OF_MEMORY, PROTOCOL_VERSION, Codec, ProtocolError
+from PromptSegLib.engine.protocol import OUT_OF_MEMORY, PROTOCOL_VERSION, Codec, ProtocolError, reason
 from PromptSegLib.errors import InputError
 
 HEARTBEAT_SECONDS = 0.15
@@ -76,9 +76,8 @@ class Worker:
             try:
                 message = self.codec.decode(line)
             except (ProtocolError, MemoryError) as error:
-                memory = isinstance(error, MemoryError)
-                kind, text = ("memory", OUT_OF_MEMORY) if memory else ("protocol", str(error))
-                self._send({"event": "failed", "id": Codec.number_of(line), "kind": kind, "message": text})
+                kind = "memory" if isinstance(error, MemoryError) else "protocol"
+                self._send({"event": "failed", "id": Codec.number_of(line), "kind": kind, "message": reason(error)})
                 continue
             if message.get("method") == "leave":
                 os._exit(0)
@@ -131,7 +130,7 @@ class Worker:
             except OSError as error:
                 text = (
                     f"the result cannot be written to the folder for temporary files, {self.folder} "
-                    f"({error.strerror or error}): make room on its disk, and try again"
+                    f"({reason(error)}): make room on its disk, and try again"
                 )
                 self._fail(number, "disk", text)
             except (MemoryError, ProtocolError) as error:
@@ -224,8 +223,8 @@ def _told(error: Exception) -> tuple[str, str]:
     if isinstance(error, ModuleNotFoundError):
         return "missing", f"the Python package {error.name or error} is missing: press Install in the panel"
     if isinstance(error, ImportError):
-        reason = str(error).partition("\n")[0]
-        return "missing", f"{error.name or 'a Python package'} cannot be loaded ({reason}): install it again"
+        first = str(error).partition("\n")[0]
+        return "missing", f"{error.name or 'a Python package'} cannot be loaded ({first}): install it again"
     return "internal", f"the engine met an unexpected problem ({type(error).__name__})"
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import psutil
@@ -315,10 +316,16 @@ def test_files_that_the_system_cleaned_away_are_written_again(client: Client) ->
     assert dsc(mask_of(client.segment(["a"])[0]), truth) > 0.8
 
 
-def test_what_cannot_be_sent_fails_by_itself(client: Client) -> None:
-    prepared(client)
+def test_what_cannot_be_sent_fails_by_itself(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = prepared(client)
     with pytest.raises(InputError, match="the engine cannot be told"):
         client.annotate("a", ORGAN, object())  # type: ignore[arg-type]
+    with monkeypatch.context() as full:
+        full.setattr(np, "ascontiguousarray", Mock(side_effect=MemoryError))
+        with pytest.raises(InputError, match="the engine cannot be told: memory ran out"):
+            client.annotate("a", ORGAN, planes(truth, 3))
+        with pytest.raises(InputError, match="the scan cannot be handed to the engine: memory ran out"):
+            client.set_image(scan()[0])
     with pytest.raises(InputError, match="'Organ' was not trained yet"):
         client.segment(["a"])
 
