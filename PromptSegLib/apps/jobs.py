@@ -11,7 +11,7 @@ import numpy as np
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
-from PromptSegLib.imaging.files import require_folder
+from PromptSegLib.imaging.files import require_apart, require_folder
 from PromptSegLib.imaging.formats import SUFFIXES, check_same_grid, read_image, read_label_map, write_image
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.volume import Volume
@@ -157,6 +157,8 @@ def segment_files(
 ) -> list[SegmentedClass]:
     """Segment a file and write the label map, and the probability maps where a folder for them is given.
 
+    All that can be wrong is found before the long work begins.
+
     notice: called with a sentence for each token that is of another kind of scans.
     """
     require_folder(job.out)
@@ -164,7 +166,12 @@ def segment_files(
         raise InputError(f"{job.out.name} has no known image suffix: end it in one of {', '.join(SUFFIXES)}")
     if job.probabilities is not None and not job.probabilities.is_dir():
         raise InputError(f"the folder {job.probabilities} does not exist: create it for the probability maps")
+    needed = [job.image, *job.tokens, *([] if job.drawn is None else [job.drawn])]
+    require_apart(job.out, needed)
     tokens = [load_token(path) for path in job.tokens]
+    maps = _probability_maps(tokens, job.probabilities)
+    for path in maps:
+        require_apart(path, [*needed, job.out])
     centers = _named_centers(tokens, job.center)
     image = read_image(job.image, job.series)
     recognitions = _recognized(tokens, image) if job.center == AUTO else [None] * len(tokens)
@@ -188,13 +195,12 @@ def segment_files(
     counts = np.bincount(result.labels.array.ravel(), minlength=len(tokens) + 1)
     classes = []
     for number, token in enumerate(tokens, start=1):
-        target = None
-        if job.probabilities is not None:
-            target = job.probabilities / f"{number}_{_file_name(token.name)}.nii.gz"
-            write_image(result.probabilities[number - 1], target)
+        at, target = number - 1, None
+        if maps:
+            target = str(maps[at])
+            write_image(result.probabilities[at], maps[at])
         ml = float(counts[number]) * image.geometry.voxel_volume_mm3 / 1000
-        path, at = None if target is None else str(target), number - 1
-        classes.append(SegmentedClass(number, token.name, round(ml, 2), path, centers[at], recognitions[at]))
+        classes.append(SegmentedClass(number, token.name, round(ml, 2), target, centers[at], recognitions[at]))
     return classes
 
 
@@ -208,6 +214,13 @@ def _named_centers(tokens: Sequence[ClassToken], name: str | None) -> list[str |
 def _recognized(tokens: Sequence[ClassToken], image: Volume) -> list[Recognition | None]:
     statistics = scan_statistics(image)
     return [token.recognize(statistics) for token in tokens]
+
+
+def _probability_maps(tokens: Sequence[ClassToken], folder: Path | None) -> list[Path]:
+    """Files for the maps of these classes; none without a folder."""
+    if folder is None:
+        return []
+    return [folder / f"{number}_{_file_name(token.name)}.nii.gz" for number, token in enumerate(tokens, start=1)]
 
 
 def _file_name(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,14 @@ def require_folder(path: Path) -> None:
     """InputError unless the folder that ``path`` is to be written into exists."""
     if not path.parent.is_dir():
         raise InputError(f"the folder {path.parent} does not exist: create it or choose another place for {path.name}")
+
+
+def require_apart(path: Path, needed: Iterable[Path]) -> None:
+    """InputError if ``path``, which is to be written, is one of the files in ``needed``, by whatever name."""
+    for other in needed:
+        same = path.samefile(other) if path.exists() and other.exists() else path.resolve() == other.resolve()
+        if same:
+            raise InputError(f"{path} would be written over {other}, which is needed: choose another name for it")
 
 
 @contextmanager
