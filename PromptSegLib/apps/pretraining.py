@@ -73,7 +73,7 @@ def pretrain(
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared scans; beside the output by default.")] = None,
     card: Annotated[Path | None, typer.Option(help="JSON file with what the model card shall say of the data.")] = None,
 ) -> None:
-    """Pre-train a backbone; run the same command again to go on after an interruption.
+    """Pre-train a backbone; run the same command again to go on after an interruption. No finished one is replaced.
 
     On several machines, torchrun starts it: torchrun --nnodes 2 … -m -- PromptSegLib.apps.cli pretrain …
     """

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.formats import write_image
+from PromptSegLib.learning.pretraining import recipe as recipe_module
 from PromptSegLib.learning.pretraining import trainer as trainer_module
 from PromptSegLib.learning.pretraining.log import similarity_picture
 from PromptSegLib.learning.pretraining.objectives import (
@@ -182,11 +183,24 @@ def test_a_killed_process_goes_on(data: Path, cache: Path, tmp_path: Path) -> No
         assert torch.equal(tensor, expected[name]), name
 
 
-def test_writes_a_backbone_and_its_card(data: Path, cache: Path, tmp_path: Path) -> None:
+def test_writes_a_backbone_and_its_card(
+    data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it was killed while it wrote them; what is finished is not begun anew."""
+
+    def kill(*arguments: object) -> str:
+        raise PowerCutError
+
     out = tmp_path / "small-1.safetensors"
     prepared: list[tuple[int, int]] = []
     recipe = replace(recipe_of(data), schedule=Schedule(1))
-    pretrain(recipe, out, cache, {"source": "made up"}, prepared=lambda n, total: prepared.append((n, total)))
+    with monkeypatch.context() as patch, pytest.raises(PowerCutError):
+        patch.setattr(recipe_module, "model_card", kill)
+        pretrain(recipe, out, cache, {"source": "made up"}, prepared=lambda n, total: prepared.append((n, total)))
+    assert out.is_file() and out.with_suffix(".checkpoint").is_file()
+    pretrain(recipe, out, cache, {"source": "made up"}, lambda progress: pytest.fail("there was nothing left to do"))
+    with pytest.raises(InputError, match="is finished already"):
+        pretrain(recipe, out, cache, {})
     assert prepared == [(1, 3), (2, 3), (3, 3)]
     assert {path.name for path in tmp_path.iterdir()} == {"small-1.safetensors", "small-1.md", "small-1.losses.csv"}
     info = read_info(out)
@@ -204,7 +218,11 @@ def test_goes_on_from_an_earlier_backbone(data: Path, cache: Path, tmp_path: Pat
     first, second = tmp_path / "small-1.safetensors", tmp_path / "small-2.safetensors"
     pretrain(replace(recipe_of(data), schedule=Schedule(1)), first, cache, {})
     still = Schedule(1, body_rate=0.0, token_rate=0.0, weight_decay=0.0)
-    pretrain(replace(recipe_of(data), name="small-2", schedule=still, start=str(first)), second, cache, {})
+    recipe = replace(recipe_of(data), name="small-2", schedule=still, start=str(first))
+    kept = shutil.copy(first, tmp_path / "small-2-step1.safetensors")
+    with pytest.raises(InputError, match="would be written over"):
+        pretrain(replace(recipe, start=str(kept)), second, cache, {}, keep_every=1)
+    pretrain(recipe, second, cache, {})
     before, after = dict(load_backbone(first).named_parameters()), dict(load_backbone(second).named_parameters())
     assert all(torch.equal(after[name], parameter) for name, parameter in before.items())
     info = read_info(second)

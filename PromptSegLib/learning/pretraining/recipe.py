@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from PromptSegLib.errors import InputError
-from PromptSegLib.imaging.files import require_folder, write_bytes
+from PromptSegLib.imaging.files import require_apart, require_folder, write_bytes
 from PromptSegLib.learning.pretraining.contrast import ASSIGNMENT_WEIGHT, PROMPTED, Teacher, ViewObjective
 from PromptSegLib.learning.pretraining.log import Log
 from PromptSegLib.learning.pretraining.objectives import (
@@ -99,10 +99,16 @@ def pretrain(
     those that share the work; the leading one writes and reports. workers: of each, to draw samples ahead of time.
     log: folder for TensorBoard. keep_every: after so many steps each, the backbone as it is then is written beside
     ``out``, as NAME-stepN; never for 0.
+
+    Raises:
+        InputError: if something cannot be as it is asked for, or ``out`` is finished already.
     """
     _check(recipe)
     require_folder(out)
     checkpoint, processes = out.with_suffix(".checkpoint"), processes or Processes()
+    # Of a run that was killed while it wrote its results, the checkpoint is still there.
+    if out.exists() and not checkpoint.is_file():
+        raise InputError(f"{out} is finished already: choose another --out, or remove it to train it anew")
     pairs = find_scans(recipe.data, recipe.image_name, recipe.labels_name, recipe.labels)
     scans = ScanCache([(image, found if recipe.classes else None) for image, found in pairs], cache)
     labels = list(recipe.classes)
@@ -111,6 +117,9 @@ def pretrain(
     earlier = None if recipe.start is None else _earlier(recipe.start, recipe.preset)
     if earlier is not None and not checkpoint.is_file():
         network.load_state_dict(load_backbone(earlier.path).state_dict())
+    if earlier is not None and keep_every:
+        for step in range(keep_every, recipe.schedule.steps + 1, keep_every):
+            require_apart(_kept(out, step), [earlier.path])
     base = BaseClasses(network, list(recipe.classes.values()) or _stand_in(recipe))
     network, base = network.to(device), base.to(device)
     _prepare(scans, processes, prepared)
@@ -146,8 +155,9 @@ def pretrain(
 
     def tell(progress: Progress) -> None:
         if keep_every and progress.step % keep_every == 0:
-            kept = out.with_name(f"{out.stem}-step{progress.step}{out.suffix}")
-            save_backbone(network, kept, described(step=progress.step, losses=last_mean(trainer.history)))
+            save_backbone(
+                network, _kept(out, progress.step), described(step=progress.step, losses=last_mean(trainer.history))
+            )
         report(progress)
         if journal is not None:
             journal.write(progress, network)
@@ -160,6 +170,10 @@ def pretrain(
     write_bytes(model_card(recipe.name, out, description).encode(), out.with_suffix(".md"))
     write_bytes(loss_table(trainer.history).encode(), out.with_suffix(".losses.csv"))
     checkpoint.unlink(missing_ok=True)
+
+
+def _kept(out: Path, step: int) -> Path:
+    return out.with_name(f"{out.stem}-step{step}{out.suffix}")
 
 
 def _check(recipe: Recipe) -> None:
