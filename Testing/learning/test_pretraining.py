@@ -141,6 +141,16 @@ def test_a_checkpoint_of_another_schedule(data: Path, cache: Path, tmp_path: Pat
             trainer_of(data, cache, schedule).run(checkpoint)
 
 
+@pytest.mark.parametrize("steps", range(1, 13))
+def test_any_number_of_steps(tmp_path: Path, steps: int) -> None:
+    """The rates alone: nothing is learned from."""
+    network = PUNet(SMALL, "small-1")
+    trainer = Pretrainer(network, BaseClasses(network, ["organ"]), [], Schedule(steps))
+    rates: list[float] = []
+    trainer.run(tmp_path / "a.checkpoint", lambda progress: rates.append(progress.rates["body"]))
+    assert len(rates) == steps and all(0 < rate <= trainer.schedule.body_rate for rate in rates)
+
+
 def recipe_of(data: Path) -> Recipe:
     return Recipe(data, "small-1", {1: "organ", 2: "other"}, SCHEDULE, active=2, per_class=1, pairs=1)
 

@@ -124,8 +124,12 @@ class Pretrainer:
             {"params": list(base.parameters()), "max_lr": schedule.token_rate},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=schedule.body_rate, weight_decay=schedule.weight_decay)
+        # OneCycleLR divides by the length of each phase: of ten steps, the first tenth is a single one, of length 0.
         self.rates = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, [schedule.body_rate, schedule.token_rate], total_steps=schedule.steps, pct_start=0.1
+            self.optimizer,
+            [schedule.body_rate, schedule.token_rate],
+            total_steps=schedule.steps,
+            pct_start=0.11 if schedule.steps == 10 else 0.1,
         )
         self.dtype = PRECISIONS[schedule.precision]
         # Gradients in 16 bits vanish unless they are scaled; bf16 has the range of single precision.
