@@ -130,9 +130,8 @@ class AdvancedSection:
 def _installed_backbones() -> list[tuple[str, str]]:
     """What a list shows of each installed backbone, and its file; empty stands for the shipped one, which is first."""
     found = [(_("Comes with PromptSeg"), "")]
-    # Before the packages are installed, safetensors is not there; a damaged file can still be chosen, and the engine
-    # says what is wrong with it.
-    with suppress(ImportError, InputError):
+    # Before the packages are installed, safetensors is not there.
+    with suppress(ImportError):
         from PromptSegLib.networks.catalog import DEFAULT_BACKBONE, list_backbones
 
         for info in list_backbones():

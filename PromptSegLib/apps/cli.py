@@ -304,15 +304,24 @@ def tokens_list(folder: Path, as_json: Json = False) -> None:
 @backbones_app.command("list")
 def backbones_list(as_json: Json = False) -> None:
     """List the backbones that are installed."""
-    from PromptSegLib.networks.catalog import list_backbones
+    from PromptSegLib.networks.catalog import BackboneInfo, list_files
 
-    found = list_backbones()
+    def described(info: BackboneInfo) -> dict[str, str]:
+        return {"name": info.name, "family": info.family, "preset": info.preset}
+
+    entries = list_files()
     if as_json:
-        print_json([{"name": b.name, "family": b.family, "preset": b.preset, "path": str(b.path)} for b in found])
+        print_json(
+            [
+                {"path": str(e.path), "problem": e.problem, **({} if e.info is None else described(e.info))}
+                for e in entries
+            ]
+        )
         return
-    table = Table("name", "family", "preset", "file")
-    for info in found:
-        table.add_row(info.name, info.family, info.preset, str(info.path))
+    table = Table("file", "name", "family", "preset")
+    for entry in entries:
+        row = [f"unusable: {entry.problem}"] if entry.info is None else described(entry.info).values()
+        table.add_row(str(entry.path), *row)
     output.print(table)
 
 

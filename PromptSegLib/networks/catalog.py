@@ -39,6 +39,15 @@ class BackboneInfo:
         return PRESETS[self.preset].family if self.preset in PRESETS else "unknown"
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A file among the backbones: what it says of itself, or the sentence that says why it cannot be used."""
+
+    path: Path
+    info: BackboneInfo | None
+    problem: str | None = None
+
+
 def read_info(path: Path) -> BackboneInfo:
     """Description without the weights; InputError when the file is no backbone of a version known here."""
     try:
@@ -65,17 +74,31 @@ def backbone_folders() -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """A backbone before those of the same name that were kept along its pre-training, NAME-stepN."""
-    return sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stem)
+    """A backbone before those of the same name that were kept along its pre-training, NAME-stepN; no hidden files,
+    such as those that macOS leaves beside every file on foreign disks."""
+    found = (path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+    return sorted(found, key=lambda path: path.stem)
+
+
+def list_files() -> list[Entry]:
+    """The installed files, of each name the one that it finds, and damaged or foreign ones with their problem."""
+    entries: list[Entry] = []
+    names: set[str] = set()
+    for path in (path for folder in backbone_folders() for path in _files(folder)):
+        try:
+            info = read_info(path)
+        except InputError as error:
+            entries.append(Entry(path, None, str(error)))
+            continue
+        if info.name not in names:
+            names.add(info.name)
+            entries.append(Entry(path, info))
+    return entries
 
 
 def list_backbones() -> list[BackboneInfo]:
-    found: dict[str, BackboneInfo] = {}
-    for folder in backbone_folders():
-        for path in _files(folder):
-            info = read_info(path)
-            found.setdefault(info.name, info)
-    return list(found.values())
+    """The installed backbones, without files that cannot be read."""
+    return [entry.info for entry in list_files() if entry.info is not None]
 
 
 def find_backbone(name_or_path: str) -> Path:

@@ -189,6 +189,7 @@ def test_lists_the_backbones(person: Any, tmp_path: Path, qt_settings: Any, monk
     for name, preset in ((catalog.DEFAULT_BACKBONE, "paper-2d"), ("mine", "swin-unetr-2d")):
         metadata = {"format": "promptseg-backbone", "version": "1", "name": name, "preset": preset, "card": "{}"}
         save_file({"weight": np.zeros(1, np.float16)}, tmp_path / f"{name}.safetensors", metadata)
+    (tmp_path / "damaged.safetensors").write_bytes(b"no backbone")
     person.ui.advancedCollapsibleButton.collapsed = False
     combo_box, path = person.ui.backboneComboBox, person.ui.backbonePathLineEdit
     shown = [combo_box.itemText(n) for n in range(combo_box.count)]

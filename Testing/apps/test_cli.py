@@ -27,7 +27,7 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.formats import read_image, read_label_map, write_image
 from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.learning import tuning
-from PromptSegLib.networks import presets
+from PromptSegLib.networks import catalog, presets
 from PromptSegLib.networks.backbone import count_parameters
 from PromptSegLib.networks.punet import PUNet
 from PromptSegLib.networks.weights import DEFAULT_BACKBONE, load_backbone
@@ -115,12 +115,17 @@ def test_tokens(run: Run, folder: Path) -> None:
     assert "damaged" in bad["problem"] and "name" not in bad
 
 
-def test_backbones(run: Run, backbones: Path) -> None:
+def test_backbones(run: Run, folder: Path, backbones: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "SHIPPED_FOLDERS", (folder,))
+    (folder / "bad.safetensors").write_bytes(b"no backbone")
     code, out, _ = run("backbones", "list", "--json")
     path = str(backbones / f"{DEFAULT_BACKBONE}.safetensors")
-    assert code == 0 and json.loads(out) == [
-        {"name": DEFAULT_BACKBONE, "family": "PUNet", "preset": "tiny", "path": path}
-    ]
+    good, bad = json.loads(out)
+    assert code == 0
+    assert good == {"path": path, "problem": None, "name": DEFAULT_BACKBONE, "family": "PUNet", "preset": "tiny"}
+    assert "cannot read the backbone" in bad["problem"] and "name" not in bad
+    code, out, _ = run("backbones", "list")
+    assert code == 0 and path in out and "unusable: cannot read the backbone" in out
     for name in (DEFAULT_BACKBONE, path):
         code, out, _ = run("backbones", "info", name, "--json")
         said = json.loads(out)

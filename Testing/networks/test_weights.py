@@ -192,8 +192,11 @@ def test_what_was_kept_along_pretraining_does_not_stand_in_for_the_whole(folders
     assert [info.path.name for info in list_backbones()] == ["mine.safetensors", "tiny-2.safetensors"]
 
 
-@pytest.mark.usefixtures("folders")
-def test_unknown_name_lists_the_known_ones() -> None:
+def test_unknown_name_lists_the_known_ones(folders: tuple[Path, Path]) -> None:
+    """Whatever else lies beside them."""
+    for name in ("broken.safetensors", "._mine.safetensors"):
+        (folders[0] / name).write_bytes(b"no backbone")
+    assert [info.name for info in list_backbones()] == ["tiny-1", "tiny-2"]
     with pytest.raises(InputError, match="there is no backbone 'tiny-9': choose one of tiny-1, tiny-2"):
         find_backbone("tiny-9")
 
