@@ -11,7 +11,8 @@ import numpy as np
 
 from PromptSegLib.apps.console import errors, output, progress_bar
 from PromptSegLib.apps.jobs import SegmentJob, TuneJob, segment_files, tune_files
-from PromptSegLib.imaging.files import require_folder
+from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.files import require_writable
 from PromptSegLib.imaging.formats import read_image, read_label_map, write_image
 from PromptSegLib.imaging.phantom import LABELS, make_phantom
 from PromptSegLib.imaging.volume import Volume
@@ -27,8 +28,13 @@ MARGIN = 3
 
 def run_demo(out: Path, seed: int = 0) -> float:
     """Write scan, drawing, token, segmentation and picture into ``out``; returns the DSC on the undrawn slices."""
-    require_folder(out)
-    out.mkdir(exist_ok=True)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file: choose a folder for the results with --out")
+    if not out.is_dir():
+        require_writable(out)
+        out.mkdir()
+    token_path = out / "left_kidney.promptseg"
+    require_writable(token_path)
     started = time.monotonic()
     phantom = make_phantom(seed)
     truth = phantom.labels.array == LABELS[ORGAN]
@@ -37,7 +43,6 @@ def run_demo(out: Path, seed: int = 0) -> float:
     write_image(phantom.image, paths["scan"])
     write_image(phantom.labels.with_array(truth.astype(np.uint8)), paths["truth"])
     write_image(phantom.labels.with_array(drawing), paths["drawing"])
-    token_path = out / "left_kidney.promptseg"
     output.print(f"Drawn: {ORGAN} on slices {', '.join(map(str, slices))} of {truth.shape[0]} ({paths['drawing']})")
 
     from PromptSegLib.learning.tuning import TuningOptions

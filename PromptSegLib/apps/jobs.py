@@ -11,7 +11,7 @@ import numpy as np
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
-from PromptSegLib.imaging.files import require_apart, require_folder
+from PromptSegLib.imaging.files import require_apart, require_writable
 from PromptSegLib.imaging.formats import SUFFIXES, check_same_grid, read_image, read_label_map, write_image
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.volume import Volume
@@ -79,7 +79,7 @@ def require_token_path(out: Path) -> None:
     """InputError unless a token can be written there."""
     if out.suffix != SUFFIX:
         raise InputError(f"a class token's file must end in {SUFFIX}: write {out.stem}{SUFFIX}, not {out.name}")
-    require_folder(out)
+    require_writable(out)
 
 
 def require_pairs(images: Sequence[Path], drawings: Sequence[Path]) -> None:
@@ -161,16 +161,15 @@ def segment_files(
 
     notice: called with a sentence for each token that is of another kind of scans.
     """
-    require_folder(job.out)
+    require_writable(job.out)
     if not job.out.name.endswith(SUFFIXES):
         raise InputError(f"{job.out.name} has no known image suffix: end it in one of {', '.join(SUFFIXES)}")
-    if job.probabilities is not None and not job.probabilities.is_dir():
-        raise InputError(f"the folder {job.probabilities} does not exist: create it for the probability maps")
     needed = [job.image, *job.tokens, *([] if job.drawn is None else [job.drawn])]
     require_apart(job.out, needed)
     tokens = [load_token(path) for path in job.tokens]
     maps = _probability_maps(tokens, job.probabilities)
     for path in maps:
+        require_writable(path)
         require_apart(path, [*needed, job.out])
     centers = _named_centers(tokens, job.center)
     image = read_image(job.image, job.series)

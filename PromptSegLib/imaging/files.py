@@ -12,10 +12,16 @@ from pathlib import Path
 from PromptSegLib.errors import InputError
 
 
-def require_folder(path: Path) -> None:
-    """InputError unless the folder that ``path`` is to be written into exists."""
+def require_writable(path: Path) -> None:
+    """InputError unless a file can be written to ``path``, as far as that can be known before it is."""
     if not path.parent.is_dir():
         raise InputError(f"the folder {path.parent} does not exist: create it or choose another place for {path.name}")
+    if path.is_dir():
+        raise InputError(f"{path} cannot be written, since it is a folder: choose another name")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise write_error(path, error) from error
 
 
 def require_apart(path: Path, needed: Iterable[Path]) -> None:
@@ -34,7 +40,7 @@ def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
     is missing, cannot be written to, or the disk is full.
     """
     path = Path(path)
-    require_folder(path)
+    require_writable(path)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=suffix, dir=path.parent)
     except OSError as error:

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from PromptSegLib.apps import console
+from PromptSegLib.apps import console, demo, jobs
 from PromptSegLib.apps.console import spread_lists
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.formats import read_image, read_label_map, write_image
@@ -323,6 +323,32 @@ def test_no_space_left(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) 
         code, _, err = run(*words(command))
         assert code == 2 and "no space left" in sentence(err)
         assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        words(TUNE, out="folder.promptseg"),
+        words(TUNE, out="/proc/new.promptseg"),
+        words(SEGMENT, out="folder.nii.gz"),
+        words(SEGMENT, out="/proc/found.nii.gz"),
+        words(SEGMENT, probabilities="/proc"),
+        words(SEGMENT, probabilities="scan.nii.gz"),
+        words("demo --out scan.nii.gz"),
+        words("demo --out /proc"),
+        words("pretrain --data . --out folder.safetensors"),
+    ],
+)
+def test_what_cannot_be_written_is_found_before_the_work(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """Also by root, whom no permission keeps from writing, but who can make no file in /proc."""
+    for suffix in ("promptseg", "nii.gz", "safetensors"):
+        (folder / f"folder.{suffix}").mkdir()
+    for module, name in ((jobs, "read_image"), (tuning, "tune"), (demo, "make_phantom")):
+        monkeypatch.setattr(module, name, lambda *arguments, **options: pytest.fail("it began"))
+    code, _, err = run(*command)
+    assert code == 2 and sentence(err)
 
 
 def test_what_was_there_stays_when_input_is_bad(run: Run, folder: Path) -> None:

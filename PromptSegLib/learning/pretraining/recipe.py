@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from PromptSegLib.errors import InputError
-from PromptSegLib.imaging.files import require_apart, require_folder, write_bytes
+from PromptSegLib.imaging.files import require_apart, require_writable, write_bytes
 from PromptSegLib.learning.pretraining.contrast import ASSIGNMENT_WEIGHT, PROMPTED, Teacher, ViewObjective
 from PromptSegLib.learning.pretraining.log import Log
 from PromptSegLib.learning.pretraining.objectives import (
@@ -104,7 +104,7 @@ def pretrain(
         InputError: if something cannot be as it is asked for, or ``out`` is finished already.
     """
     _check(recipe)
-    require_folder(out)
+    require_writable(out)
     checkpoint, processes = out.with_suffix(".checkpoint"), processes or Processes()
     # Of a run that was killed while it wrote its results, the checkpoint is still there.
     if out.exists() and not checkpoint.is_file():
