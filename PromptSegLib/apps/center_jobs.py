@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from PromptSegLib.apps.jobs import read_drawn_scan, require_pairs, require_token_path
 from PromptSegLib.errors import InputError
 from PromptSegLib.tokens.centers import checked_center_name
-from PromptSegLib.tokens.class_token import load_token
+from PromptSegLib.tokens.class_token import ClassToken, load_token
 
 if TYPE_CHECKING:
     from PromptSegLib.learning.adaptation import Adaptation
@@ -40,12 +42,13 @@ def adapt_files(
     report: Callable[[TuningProgress], None] = lambda progress: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Adaptation:
-    """Add a center to a token file. All that can be wrong is found before the long work begins."""
+    """Add a center to a token file. All that can be wrong is found before the long work begins; what others add to
+    the file meanwhile stays."""
     if not job.drawings:
         raise InputError("a center is learned from what was drawn in its scans: give one --labels per --image")
     require_pairs(job.images, job.drawings)
     require_token_path(job.out)
-    token = load_token(job.token)
+    token = _by_now(job, load_token(job.token))
     checked_center_name(job.center, token.centers)
     drawn = [
         read_drawn_scan(image, labels, job.label, scribbles=job.scribbles, complete=job.complete, series=job.series)
@@ -65,5 +68,22 @@ def adapt_files(
         report=report,
         cancelled=cancelled,
     )
+    token = _by_now(job, token)
+    checked_center_name(job.center, token.centers)
+    found = replace(found, token=replace(token, centers=(*token.centers, found.center)))
     found.token.save(job.out)
     return found
+
+
+def _by_now(job: AdaptJob, token: ClassToken) -> ClassToken:
+    """What a center of the token is to be added to: what is in ``job.out``, if that holds any other centers."""
+    if not job.out.is_file():
+        return token
+    there = load_token(job.out)
+    base, numbers = token.numbers, there.numbers
+    if numbers.keys() != base.keys() or not all(np.array_equal(numbers[name], base[name]) for name in base):
+        raise InputError(
+            f"{job.out} is another token than {job.token} was, so no center of this one fits it: choose another --out"
+        )
+    others = {center.name for center in there.centers} - {center.name for center in token.centers}
+    return there if others or job.out.resolve() == job.token.resolve() else token

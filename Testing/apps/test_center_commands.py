@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import pytest
 
 from PromptSegLib.apps.console import Interruption
 from PromptSegLib.imaging.formats import write_image
+from PromptSegLib.learning import adaptation
+from PromptSegLib.learning.adaptation import Adaptation
 from PromptSegLib.learning.features import FeatureCache
 from PromptSegLib.tokens.centers import Center
-from PromptSegLib.tokens.class_token import load_token
+from PromptSegLib.tokens.class_token import ClassToken, load_token
 from PromptSegLib.tokens.recognition import Profile
 from PromptSegLib.tokens.records import Training
 from Testing.apps.running import Run
@@ -132,6 +135,36 @@ def test_bad_input_is_one_sentence(run: Run, with_center: Path, scans: Path, com
     code, out, err = run(*command)
     assert code == 2 and out == "" and err.count("\n") == 1 and sentence in err
     assert (with_center / "organ.promptseg").read_bytes() == before
+
+
+def test_what_others_add_meanwhile_stays(
+    run: Run, with_center: Path, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the token's own file and in another one; what holds another token is never replaced."""
+    path = with_center / "organ.promptseg"
+    made_up = load_token(path).centers[0]
+
+    def add(file: Path, name: str) -> None:
+        token = load_token(file)
+        replace(token, centers=(*token.centers, replace(made_up, name=name))).save(file)
+
+    def slow(scans: object, token: ClassToken, center: str, *arguments: object, **options: object) -> Adaptation:
+        add(path, f"beside {center}")
+        return Adaptation(replace(token, centers=(*token.centers, replace(made_up, name=center))), None)
+
+    monkeypatch.setattr(adaptation, "adapt", slow)
+    assert run(*ADAPT, "B")[0] == 0
+    assert [center.name for center in load_token(path).centers] == ["Hospital A", "beside B", "B"]
+    other = Path(shutil.copy(path, with_center / "other.promptseg"))
+    add(other, "C")
+    assert run(*ADAPT, "D", "--out", other.name)[0] == 0
+    assert [center.name for center in load_token(other).centers] == ["Hospital A", "beside B", "B", "C", "D"]
+    token = load_token(other)
+    replace(token, numbers={name: array + 1 for name, array in token.numbers.items()}).save(other)
+    before = path.read_bytes(), other.read_bytes()
+    code, _, err = run(*ADAPT, "E", "--out", other.name)
+    assert code == 2 and "other.promptseg is another token than organ.promptseg was" in err
+    assert (path.read_bytes(), other.read_bytes()) == before
 
 
 def test_drawings_that_nothing_can_be_learned_from(run: Run, scans: Path) -> None:
