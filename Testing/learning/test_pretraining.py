@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.annotation import UNKNOWN
 from PromptSegLib.imaging.formats import write_image
 from PromptSegLib.learning.pretraining import recipe as recipe_module
 from PromptSegLib.learning.pretraining import trainer as trainer_module
@@ -38,7 +39,7 @@ from PromptSegLib.learning.pretraining.record import loss_table
 from PromptSegLib.learning.pretraining.samples import SliceSampler
 from PromptSegLib.learning.pretraining.scans import ScanCache, find_scans
 from PromptSegLib.learning.pretraining.trainer import Pretrainer, Progress, Schedule
-from PromptSegLib.learning.pretraining.views import Placement, ViewBatch, Views
+from PromptSegLib.learning.pretraining.views import Placement, ViewBatch, Views, ViewSampler, ViewSizes
 from PromptSegLib.networks import presets
 from PromptSegLib.networks.catalog import read_info
 from PromptSegLib.networks.punet import PUNet
@@ -379,7 +380,7 @@ def test_similarity_pictures_show_what_is_alike() -> None:
     image[..., 10:] = 1
     placement = Placement((20, 20), torch.eye(3)[None], torch.zeros(1, 3))
     views = (Views(image, placement), Views(image.flip(3), placement))
-    batch = ViewBatch(views[:1], (), views[1], torch.zeros(1), torch.zeros(1))
+    batch = ViewBatch(views[:1], (), (), views[1], torch.zeros(1))
     red, green, blue = similarity_picture(cast(PUNet, Passing()), batch)
     assert red.shape == (20, 80)
     assert (red[10, 10], green[10, 10], blue[10, 10]) == (1, 1, 0), "the point is marked"
@@ -417,6 +418,37 @@ def test_an_absent_organ_is_never_background(data: Path, cache: Path, monkeypatc
     batch = sampler.labelled(np.random.default_rng(0), 1, 24, 64)
     assert set(opened) == {0, 1} and batch.classes.tolist() == [1]
     assert batch.target.amax((1, 2)).max() > 0.9
+
+
+def test_what_is_unknown_counts_for_nothing(tmp_path: Path) -> None:
+    """Half of the organ, in the labels 255 of a map whose other labels do not fit in a byte."""
+    for number in range(2):
+        image, truth = scan(seed=number)
+        labels = truth.astype(np.uint16) * 1034
+        labels[:, : truth.shape[1] // 2] = UNKNOWN
+        (tmp_path / f"scan{number}").mkdir()
+        write_image(image, tmp_path / f"scan{number}" / "ct.nii.gz")
+        write_image(image.with_array(labels), tmp_path / f"scan{number}" / "oar.nii.gz")
+    sampler = sampler_of(tmp_path, tmp_path / "cache", [1034])
+    assert sampler.holding == {0: [0, 1]} and set(sampler.scans[0].organs) == {1034}
+    network = PUNet(SMALL, "small-1").train()
+    objective = SegmentationObjective(sampler, BaseClasses(network, ["organ"]), 1, 2)
+    drawn = objective.draw(np.random.default_rng(0), 64)
+    batch = drawn.batch
+    assert batch.known.any() and not batch.known.all() and batch.target[batch.known].max() > 0.9
+    other = replace(drawn, batch=replace(batch, target=torch.where(batch.known, batch.target, 1 - batch.target)))
+    losses = [objective(network, one, np.random.default_rng(0)) for one in (drawn, other)]
+    assert torch.equal(*losses)
+
+    pair = sampler.paired(np.random.default_rng(0), 2, 64, across=1.0)
+    shared = [set(a.unique().tolist()) & set(b.unique().tolist()) - {0} for a, b in zip(*pair.regions, strict=True)]
+    assert len(set.union(*shared)) == 1
+
+    viewer = ViewSampler(sampler.scans, [1034], ViewSizes.of(SMALL))
+    viewer.index(0)
+    views = viewer.draw(np.random.default_rng(0), 4)
+    assert all(known.any() and not known.all() for known in views.known)
+    assert max(target[known].max() for target, known in zip(views.targets, views.known, strict=True)) > 0.9
 
 
 def test_a_labelled_batch(data: Path, cache: Path) -> None:

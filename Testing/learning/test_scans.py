@@ -61,6 +61,21 @@ def test_links_to_folders_are_followed_once(files: tuple[Path, Path], tmp_path: 
     assert len(list(cache.iterdir())) == 1
 
 
+def test_labels_of_any_size(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """Also where no voxel is background; 255 is unknown, and no structure."""
+    image, truth = scan()
+    labels = np.where(truth, 1034, 1)
+    labels[0] = 255
+    for expected, array in ((np.uint16, labels), (np.uint8, labels % 256)):
+        write_image(image.with_array(array.astype(np.int16)), files[1])
+        prepared = ScanCache([files], tmp_path / f"{expected}")[0]
+        assert prepared.labels is not None and prepared.labels.dtype == expected
+        assert np.array_equal(prepared.labels, array) and set(prepared.organs) == set(np.unique(array)) - {255}
+    write_image(image.with_array(-truth.astype(np.int16)), files[1])
+    with pytest.raises(InputError, match=r"labels.nii.gz holds the label -1: make it positive"):
+        ScanCache([files], tmp_path / "negative")[0]
+
+
 def test_any_files_with_labels_in_a_folder_of_their_own(files: tuple[Path, Path], tmp_path: Path) -> None:
     data, labels = tmp_path / "data", tmp_path / "data" / "labels"
     images = [data / name for name in ("a.nrrd", "b_0000.nii.gz", "c.mha", "deep/d.nii", "deep/e/ct.nii")]

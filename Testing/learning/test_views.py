@@ -244,7 +244,8 @@ def test_a_batch_of_views(scans: ScanCache, sizes: ViewSizes) -> None:
     assert [v.images.shape for v in (*batch.students, batch.teacher)] == [
         (3, 1, *size) for size in (*sizes.students, sizes.teacher)
     ]
-    assert [t.shape for t in batch.targets] == [(3, *size) for size in sizes.students]
+    for parts in (batch.targets, batch.known):
+        assert [part.shape for part in parts] == [(3, *size) for size in sizes.students]
     for one, same, different in zip(
         (*batch.students, batch.teacher),
         (*again.students, again.teacher),
@@ -260,17 +261,18 @@ def test_what_was_not_drawn_is_not_background(scans: ScanCache) -> None:
     """A structure is active in scans that show it; where nothing is drawn, no target is known."""
     batch = drawn(sampler_of(scans, [1, 2]), 60)
     assert set(batch.classes.tolist()) == {0, 1}
-    assert 0.15 < 1 - float(batch.labelled.float().mean()) < 0.55, "a third of the scans has no labels"
-    assert not batch.targets[0][~batch.labelled].any()
+    labelled = batch.known[0].flatten(1).all(1)
+    assert 0.15 < 1 - float(labelled.float().mean()) < 0.55, "a third of the scans has no labels"
+    assert not batch.known[0][~labelled].any() and not batch.targets[0][~labelled].any()
     assert sampler_of(scans, [1, 2]).shown == {0: [0, 1], 1: [0], 2: []}
-    assert drawn(sampler_of(scans, [1, 2], unlabelled=False), 60).labelled.all()
+    assert drawn(sampler_of(scans, [1, 2], unlabelled=False), 60).known[0].all()
     only = drawn(sampler_of(scans, [2], unlabelled=False), 20)
     assert only.classes.tolist() == [0] * 20 and only.targets[0].amax() > 0.9
 
 
 def test_without_base_classes(scans: ScanCache) -> None:
     batch = drawn(sampler_of(scans, []), 10)
-    assert batch.classes.tolist() == [0] * 10 and not batch.labelled.any()
+    assert batch.classes.tolist() == [0] * 10 and not batch.known[0].any()
 
 
 def test_only_students_are_masked() -> None:

@@ -102,8 +102,7 @@ class ViewObjective:
     def _segmentation(self, embeddings: list[Tensor], batch: ViewBatch) -> Tensor:
         prompts = self.base.prompts(batch.classes)
         total = torch.zeros((), device=embeddings[0].device)
-        for embedding, target in zip(embeddings, batch.targets, strict=True):
-            known = batch.labelled.reshape(-1, *(1,) * (target.dim() - 1)).expand_as(target)
+        for embedding, target, known in zip(embeddings, batch.targets, batch.known, strict=True):
             total = total + segmentation_loss(embedding, prompts, target, known)
         return total
 

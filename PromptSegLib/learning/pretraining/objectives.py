@@ -98,7 +98,7 @@ class SegmentationObjective:
         if not drawn.everywhere:
             prompts = {name: value for name, value in prompts.items() if not name.startswith("encoder")}
         embedding = network.decode(network.encode(sample.image.to(network.device), prompts, paired=True), prompts)
-        return segmentation_loss(embedding, prompts, sample.target)
+        return segmentation_loss(embedding, prompts, sample.target, sample.known)
 
 
 class RegionObjective:

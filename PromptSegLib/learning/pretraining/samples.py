@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from PromptSegLib.imaging.annotation import UNKNOWN
 from PromptSegLib.imaging.volume import SliceStack, slice_stack
 from PromptSegLib.learning.augmentation import augment, intensity_augmentation
 from PromptSegLib.learning.pretraining.scans import REGION_SIZES_MM, Scan, ScanCache
@@ -27,10 +28,12 @@ _REGIONS = 2**16
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """Class-major. image: (N * R, 1, P, P) in [-1, 1]; target: (N * R, P, P) in [0, 1]; classes: the N active ones."""
+    """Class-major. image: (N * R, 1, P, P) in [-1, 1]; target: (N * R, P, P) in [0, 1]; known: bool (N * R, P, P),
+    where the target says anything; classes: the N active ones."""
 
     image: Tensor
     target: Tensor
+    known: Tensor
     classes: Tensor
 
 
@@ -74,7 +77,7 @@ class SliceSampler(ScanSampler):
 
     def labelled(self, rng: np.random.Generator, count: int, per_class: int, patch: int) -> LabelledBatch:
         """``per_class`` samples of each of ``count`` random base classes, the one class that is active in them."""
-        images, targets = [], []
+        images, targets, known = [], [], []
         classes = rng.choice(sorted(self.holding), count, replace=count > len(self.holding))
         for position in np.repeat(classes, per_class):
             scan = self.scans[int(rng.choice(self.holding[int(position)]))]
@@ -84,10 +87,12 @@ class SliceSampler(ScanSampler):
             stack = slice_stack(scan.geometry, random_axis(rng))
             view, number = _random_view(rng, stack, voxel, patch)
             assert scan.labels is not None
+            labels = stack.view(scan.labels)[number]
             images.append(_render(stack.view(scan.image)[number], view))
-            targets.append(_render((stack.view(scan.labels)[number] == label).astype(np.float32), view, fill=0.0))
+            targets.append(_render(labels == label, view, fill=0.0))
+            known.append(_render(labels == UNKNOWN, view, fill=0.0) == 0)
         image = augment(self.augmentation, torch.stack(images)[:, None], int(rng.integers(2**31)))
-        return LabelledBatch(image, torch.stack(targets), torch.from_numpy(classes))
+        return LabelledBatch(image, torch.stack(targets), torch.stack(known), torch.from_numpy(classes))
 
     def paired(self, rng: np.random.Generator, count: int, patch: int, across: float = 0.0) -> PairedBatch:
         """``count`` pairs of views of slices at most a centimeter apart; a share ``across`` of them, if base classes
@@ -130,9 +135,12 @@ class SliceSampler(ScanSampler):
     def _told_apart(self, regions: np.ndarray, stack: SliceStack, scan: Scan, number: int, side: int) -> np.ndarray:
         """Regions (rows, columns) of a slice in which two patients share base classes and nothing else."""
         assert scan.labels is not None
-        labels = stack.view(scan.labels)[number].astype(np.int64)
-        apart = np.where(regions > 0, regions + side * _REGIONS, 0)
-        return np.where(np.isin(labels, self.labels), 2 * _REGIONS + labels, apart)
+        labels = stack.view(scan.labels)[number]
+        apart = np.where((regions > 0) & (labels != UNKNOWN), regions + side * _REGIONS, 0)
+        # By their positions: labels may be as large as anything, and single precision renders numbers up to 2^24.
+        for position, label in enumerate(self.labels):
+            apart[labels == label] = 2 * _REGIONS + position
+        return apart
 
 
 def random_axis(rng: np.random.Generator) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.annotation import UNKNOWN
 from PromptSegLib.imaging.dicom import list_series
 from PromptSegLib.imaging.formats import SUFFIXES, check_same_grid, read_image, read_label_map
 from PromptSegLib.imaging.volume import Geometry, Volume
@@ -26,13 +27,17 @@ REGION_SIZES_MM = (22.0, 40.0)
 
 _AIR = -0.75
 
+_PREPARATION = 2
+"""Of what is kept of a scan; another number when that changes, so that scans prepared before are prepared anew."""
+
 
 @dataclass(frozen=True)
 class Scan:
     """One prepared scan, all arrays (slices, rows, columns), memory-mapped.
 
-    image: fp16 in [-1, 1]; labels: uint8, or None where the scan has none; regions: per size in REGION_SIZES_MM, uint16
-    supervoxels, 0 in air; organs: labels that occur, each with a sample of its voxels (V, 3).
+    image: fp16 in [-1, 1]; labels: the narrowest unsigned integers that hold them, or None where the scan has none;
+    regions: per size in REGION_SIZES_MM, uint16 supervoxels, 0 in air; organs: labels that occur, but for UNKNOWN, each
+    with a sample of its voxels (V, 3).
     """
 
     name: str
@@ -131,7 +136,7 @@ class ScanCache:
 
     def _load(self, image_path: Path, labels_path: Path | None) -> Scan:
         stamps = [f"{p.resolve()}:{p.stat().st_mtime_ns}" for p in (image_path, labels_path) if p is not None]
-        key = hashlib.sha256(f"{stamps}{REGION_SIZES_MM}".encode()).hexdigest()[:20]
+        key = hashlib.sha256(f"{stamps}{REGION_SIZES_MM}{_PREPARATION}".encode()).hexdigest()[:20]
         target = self.folder / key
         if not target.is_dir():
             self._prepare(_read(image_path), image_path, labels_path, target)
@@ -161,9 +166,13 @@ class ScanCache:
         if labels_path is not None:
             label_map = read_label_map(labels_path)
             check_same_grid(image, label_map, image_path, labels_path)
-            arrays["labels"] = label_map.array.astype(np.uint8)
-            for label in np.unique(arrays["labels"])[1:]:
-                arrays[f"organ{label}"] = _some_voxels(arrays["labels"] == label, rng)
+            labels = np.unique(label_map.array).tolist()
+            if labels[0] < 0:
+                raise InputError(f"{labels_path} holds the label {labels[0]}: make it positive, or 0 for background")
+            arrays["labels"] = label_map.array.astype(np.min_scalar_type(labels[-1]))
+            for label in labels:
+                if label not in (0, UNKNOWN):
+                    arrays[f"organ{label}"] = _some_voxels(arrays["labels"] == label, rng)
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as folder:
             temporary = Path(folder) / target.name
             temporary.mkdir()

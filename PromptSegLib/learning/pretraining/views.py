@@ -27,6 +27,7 @@ from monai.transforms import (
 )
 from torch import Tensor
 
+from PromptSegLib.imaging.annotation import UNKNOWN
 from PromptSegLib.imaging.volume import SliceStack, slice_stack
 from PromptSegLib.learning.augmentation import augment
 from PromptSegLib.learning.pretraining.samples import ORGAN_SHARE, SPACING_RANGE_MM, ScanSampler, random_axis
@@ -110,17 +111,17 @@ class Views:
 
 @dataclass(frozen=True)
 class ViewBatch:
-    """Views of B samples: one entry of ``students`` and ``targets`` per size.
+    """Views of B samples: one entry of ``students``, ``targets`` and ``known`` per size.
 
-    targets: (B, *size) in [0, 1], of the one base class that is active in each sample; classes: (B,), which one that
-    is; labelled: (B,), whether it was drawn in the scan. Where it was not, the target says nothing.
+    targets: (B, *size) in [0, 1], of the one base class that is active in each sample; known: bool (B, *size), where
+    they say anything: nowhere if it was not drawn in the scan; classes: (B,), which one that is.
     """
 
     students: tuple[Views, ...]
     targets: tuple[Tensor, ...]
+    known: tuple[Tensor, ...]
     teacher: Views
     classes: Tensor
-    labelled: Tensor
 
 
 @dataclass(frozen=True)
@@ -137,12 +138,13 @@ class _Sample:
         """View ``number`` of a placement, (*size)."""
         return render(self.stack.view(self.scan.image), *self._voxels(placement, number), placement.size, fill=-1.0)
 
-    def target(self, placement: Placement, number: int) -> Tensor:
-        """The same of the label, all 0 where none is known."""
+    def target(self, placement: Placement, number: int) -> tuple[Tensor, Tensor]:
+        """The same of the label, and where that is known; both all 0 where it was not drawn."""
         if self.label is None or self.scan.labels is None:
-            return torch.zeros(placement.size)
-        labels = self.stack.view(self.scan.labels)
-        return render(labels, *self._voxels(placement, number), placement.size, fill=0.0, label=self.label)
+            return torch.zeros(placement.size), torch.zeros(placement.size, dtype=torch.bool)
+        labels, voxels = self.stack.view(self.scan.labels), self._voxels(placement, number)
+        mask, unknown = (render(labels, *voxels, placement.size, fill=0.0, label=n) for n in (self.label, UNKNOWN))
+        return mask, unknown == 0
 
     def _voxels(self, placement: Placement, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Matrix (3, 3) from a step in the view to one in the stack, and the view's center (3,) there."""
@@ -180,17 +182,19 @@ class ViewSampler(ScanSampler):
             position = int(rng.choice(shown or np.arange(max(1, len(self.labels)))))
             classes.append(position)
             samples.append(self._sample(rng, number, self.labels[position] if shown else None))
-        students, targets = [], []
+        students, targets, known = [], [], []
         for size in self.sizes.students:
             views = self._views(rng, samples, size, STUDENT_RANGES, self.student_contrast)
             students.append(views)
-            targets.append(torch.stack([s.target(views.placement, number) for number, s in enumerate(samples)]))
+            pairs = [sample.target(views.placement, number) for number, sample in enumerate(samples)]
+            targets.append(torch.stack([target for target, _ in pairs]))
+            known.append(torch.stack([where for _, where in pairs]))
         return ViewBatch(
             tuple(students),
             tuple(targets),
+            tuple(known),
             self._views(rng, samples, self.sizes.teacher, TEACHER_RANGES, self.teacher_contrast),
             torch.tensor(classes),
-            torch.tensor([sample.label is not None for sample in samples]),
         )
 
     def _sample(self, rng: np.random.Generator, number: int, label: int | None) -> _Sample:
