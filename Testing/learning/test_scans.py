@@ -76,7 +76,9 @@ def test_labels_of_any_size(files: tuple[Path, Path], tmp_path: Path) -> None:
         ScanCache([files], tmp_path / "negative")[0]
 
 
-def test_any_files_with_labels_in_a_folder_of_their_own(files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_any_files_with_labels_in_a_folder_of_their_own(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, labels = tmp_path / "data", tmp_path / "data" / "labels"
     images = [data / name for name in ("a.nrrd", "b_0000.nii.gz", "c.mha", "deep/d.nii", "deep/e/ct.nii")]
     put(files[0], *images, data / "notes.txt")
@@ -89,6 +91,8 @@ def test_any_files_with_labels_in_a_folder_of_their_own(files: tuple[Path, Path]
         (images[3], maps[2]),
         (images[4], maps[3]),
     ]
+    monkeypatch.chdir(tmp_path)
+    assert [tmp_path / image for image, _ in find_scans(Path("data"), None, OAR, labels)] == images
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no label map below"):
         find_scans(data, None, OAR, tmp_path / "empty")
@@ -103,6 +107,7 @@ def test_folders_of_dicom_slices(tmp_path: Path) -> None:
     image, truth = scan(shape=(4, 32, 32))
     write_slices(data / "p1" / "series", image.array, "1.2.3.1")
     write_slices(data / "p2", image.array, "1.2.3.2")
+    data.joinpath("DICOMDIR").write_bytes(bytes(128) + b"DICM and no image")
     labels.joinpath("p1").mkdir(parents=True)
     geometry = ScanCache([(data / "p2", None)], tmp_path / "cache")[0].geometry
     write_image(type(image)(truth.astype(np.uint8), geometry), labels / "p1" / "series.nii.gz")

@@ -81,13 +81,15 @@ def _all_images(data: Path, labels_name: str, labels: Path | None) -> list[Path]
     images: list[Path] = []
     others: dict[Path, list[Path]] = {}
     for path in sorted(_files(data)):
-        if path.name == labels_name or (labels is not None and path.is_relative_to(labels)):
+        below_labels = labels is not None and path.parent.resolve().is_relative_to(labels.resolve())
+        if path.name == labels_name or below_labels:
             continue
         if path.name.lower().endswith(SUFFIXES):
             images.append(path)
         else:
             others.setdefault(path.parent, []).append(path)
-    return sorted(images + [folder for folder, files in others.items() if any(map(_is_dicom, files))])
+    dicom = (folder for folder, files in others.items() if any(map(_is_dicom, files)))
+    return sorted(images + [folder for folder in dicom if _holds_series(folder)])
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -105,6 +107,15 @@ def _files(folder: Path) -> Iterator[Path]:
 def _is_dicom(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
+
+
+def _holds_series(folder: Path) -> bool:
+    """Whether any of the DICOM files in a folder is an image, not a directory of a disk or a radiotherapy plan."""
+    try:
+        list_series(folder)
+    except InputError:
+        return False
+    return True
 
 
 def _label_map(image: Path, labels_name: str, labels: Path) -> Path | None:
