@@ -24,6 +24,7 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN
 from PromptSegLib.imaging.formats import write_image
 from PromptSegLib.learning.pretraining import recipe as recipe_module
+from PromptSegLib.learning.pretraining import samples
 from PromptSegLib.learning.pretraining import trainer as trainer_module
 from PromptSegLib.learning.pretraining.log import similarity_picture
 from PromptSegLib.learning.pretraining.objectives import (
@@ -460,6 +461,17 @@ def test_a_labelled_batch(data: Path, cache: Path) -> None:
     again = sampler.labelled(np.random.default_rng(0), 2, 3, 64)
     assert torch.equal(batch.image, again.image) and torch.equal(batch.target, again.target)
     assert len(sampler.labelled(np.random.default_rng(0), 5, 1, 32).classes) == 5, "more classes than there are"
+
+
+def test_thick_slices_are_not_averaged_across(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A coronal patch of 4 mm, of slices of 5 mm with pixels of 1 mm: every second one is the structure."""
+    monkeypatch.setattr(samples, "random_axis", lambda rng: 1)
+    monkeypatch.setattr(samples, "SPACING_RANGE_MM", (4.0, 4.0))
+    image, truth = scan((12, 64, 64), (5.0, 1.0, 1.0))
+    write_image(image, tmp_path / "ct.nii.gz")
+    write_image(image.with_array((np.indices(truth.shape)[0] % 2).astype(np.uint8)), tmp_path / "oar.nii.gz")
+    target = sampler_of(tmp_path, tmp_path / "cache", [1]).labelled(np.random.default_rng(0), 1, 4, 64).target
+    assert target.amax((1, 2)).min() > 0.9
 
 
 def test_a_paired_batch(data: Path, cache: Path) -> None:

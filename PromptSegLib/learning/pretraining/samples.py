@@ -48,10 +48,10 @@ class PairedBatch:
 
 @dataclass(frozen=True)
 class _View:
-    """Where a patch lies in a slice: grid (P, P, 2) for grid_sample, and by how much it reduces the slice."""
+    """Where a patch lies in a slice: grid (P, P, 2) for grid_sample, and by how much it reduces rows and columns."""
 
     grid: Tensor
-    reduction: float
+    reductions: tuple[float, float]
 
 
 class ScanSampler:
@@ -165,14 +165,15 @@ def _random_view(
     y = (row * row_mm + offset[0] + cos * dy - sin * dx) / row_mm
     x = (column * column_mm + offset[1] + sin * dy + cos * dx) / column_mm
     grid = torch.stack([(2 * x + 1) / columns - 1, (2 * y + 1) / rows - 1], dim=-1)
-    return _View(grid.float(), spacing / min(row_mm, column_mm)), number
+    return _View(grid.float(), (spacing / row_mm, spacing / column_mm)), number
 
 
 def _render(slice_2d: np.ndarray, view: _View, fill: float = -1.0) -> Tensor:
     """Bilinear values (P, P) of a slice, averaged first where the patch is much coarser than the slice."""
     source = torch.from_numpy(np.ascontiguousarray(slice_2d, dtype=np.float32))[None, None]
-    if view.reduction >= 1.5:
-        size = [max(1, round(n / round(view.reduction))) for n in source.shape[-2:]]
+    steps = [round(reduction) if reduction >= 1.5 else 1 for reduction in view.reductions]
+    if max(steps) > 1:
+        size = [max(1, round(n / step)) for n, step in zip(source.shape[-2:], steps, strict=True)]
         source = F.interpolate(source, size=size, mode="area")
     # Outside of the scan is air: sampled as a difference to it, so that zero padding means air.
     sampled = F.grid_sample(source - fill, view.grid[None], mode="bilinear", padding_mode="zeros", align_corners=False)
