@@ -19,6 +19,7 @@ from PromptSegLib.apps.console import (
     BAD_INPUT,
     INTERRUPTED,
     Interruption,
+    accept_all_characters,
     errors,
     output,
     print_json,
@@ -43,6 +44,7 @@ Series = Annotated[str | None, typer.Option(help="Which series of a DICOM folder
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: exit code 0, 2 for bad input (one sentence on standard error), 130 when interrupted."""
+    accept_all_characters()
     try:
         app(spread_lists(sys.argv[1:] if arguments is None else arguments), prog_name="promptseg")
     except InputError as error:

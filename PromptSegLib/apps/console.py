@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from types import FrameType
 from typing import Any
 
@@ -44,8 +45,18 @@ def spread_lists(arguments: Sequence[str]) -> list[str]:
     return result
 
 
+def accept_all_characters() -> None:
+    """Escape what the encoding of a pipe or a file lacks (on Windows, most of the world's letters), instead of failing
+    after the work."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def print_json(data: Any) -> None:
-    """Strict JSON: values that are not finite become null."""
+    """Strict JSON, in UTF-8: values that are not finite become null."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
     sys.stdout.write(json.dumps(_finite(data), indent=2, ensure_ascii=False) + "\n")
 
 

@@ -151,4 +151,11 @@ def _check_positions(positions: np.ndarray, image: sitk.Image, name: str) -> Non
 
 
 def _tag(header: sitk.ImageFileReader, key: str) -> str:
-    return str(header.GetMetaData(key)).strip() if header.HasMetaDataKey(key) else ""
+    if not header.HasMetaDataKey(key):
+        return ""
+    # SimpleITK takes everything for UTF-8; DICOM's own default beyond ASCII is Latin-1.
+    stored: bytes = header.GetMetaData(key).encode("utf-8", "surrogateescape")
+    try:
+        return stored.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return stored.decode("latin-1").strip()

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,20 @@ def test_names_are_shown_as_they_are(run: Run, folder: Path, name: str, monkeypa
     monkeypatch.setattr(tuning, "tune", lambda *arguments, **options: token)
     code, out, err = run(*words(TUNE, name=None), "--name", name)
     assert code == 0 and name in out, err
+
+
+def test_names_that_the_encoding_lacks(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As into a pipe on Windows: escaped for people, and UTF-8 for machines."""
+    name = "Rötung 肝臓 \U0001f600"
+    replace(load_token(folder / "organ.promptseg"), name=name).save(folder / "organ.promptseg")
+    told = []
+    for more in ([], ["--json"]):
+        monkeypatch.setattr(sys, "stdout", TextIOWrapper(BytesIO(), encoding="cp1252"))
+        assert run("tokens", "info", "organ.promptseg", *more)[0] == 0
+        sys.stdout.flush()
+        told.append(sys.stdout.buffer.getvalue())  # type: ignore[attr-defined]
+    assert "Rötung \\u809d\\u81d3 \\U0001f600" in told[0].decode("cp1252")
+    assert json.loads(told[1].decode("utf-8"))["name"] == name
 
 
 def broken_token(path: Path, kind: str) -> None:

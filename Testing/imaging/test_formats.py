@@ -441,6 +441,14 @@ def test_single_dicom_slice(tmp_path: Path) -> None:
     assert np.array_equal(read_image(next(tmp_path.iterdir())).array, hu)
 
 
+@pytest.mark.parametrize(("stored", "shown"), [(b"H\xfcften", "Hüften"), (b"H\xc3\xbcfte", "Hüfte")])
+def test_dicom_descriptions_beyond_ascii(tmp_path: Path, stored: bytes, shown: str) -> None:
+    write_dicom(tmp_path, description="Thorax", shape=(1, 6, 8))
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes().replace(b"Thorax", stored))
+    assert [series.description for series in list_series(tmp_path)] == [shown]
+
+
 def test_a_series_is_chosen_by_id_number_or_ending(tmp_path: Path) -> None:
     write_dicom(tmp_path, uid="1.2.3.41", number="3", description="Thorax")
     write_dicom(tmp_path, uid="1.2.3.52", number="12", description="Abdomen", shape=(2, 6, 8))
