@@ -122,7 +122,10 @@ def choose_series(folder: Path, wanted: str | None) -> Series:
         problem = f"{folder} holds {len(candidates)} DICOM series called {wanted}"
     else:
         problem = f"{folder} holds no DICOM series called {wanted}"
-    raise InputError(f"{problem}: choose one by its number or id with --series{listing}")
+    raise InputError(
+        f"{problem}: for an image, choose one by its number or id with --series; for a label map, "
+        f"give a folder with one series alone{listing}"
+    )
 
 
 def _check_positions(positions: np.ndarray, image: sitk.Image, name: str) -> None:

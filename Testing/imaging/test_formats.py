@@ -465,7 +465,7 @@ def test_a_series_is_chosen_by_id_number_or_ending(tmp_path: Path) -> None:
 
     for series, says in [(None, "holds 2 DICOM series:"), ("99", "holds no DICOM series called 99:")]:
         first, *listing = failure(read_image, tmp_path, series=series).splitlines()
-        assert str(tmp_path) in first and says in first and "--series" in first
+        assert str(tmp_path) in first and says in first and "--series" in first and "for a label map" in first
         assert len(listing) == 2
         for line, item in zip(listing, found, strict=True):
             assert item.uid in line and item.description in line and f"{len(item.files)} slices" in line
