@@ -23,6 +23,7 @@ from torch import Tensor
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN
 from PromptSegLib.imaging.formats import write_image
+from PromptSegLib.learning.pretraining import log as log_module
 from PromptSegLib.learning.pretraining import recipe as recipe_module
 from PromptSegLib.learning.pretraining import samples
 from PromptSegLib.learning.pretraining import trainer as trainer_module
@@ -391,7 +392,7 @@ def test_similarity_pictures_show_what_is_alike() -> None:
     ]
 
 
-def test_refusals(data: Path, cache: Path, tmp_path: Path) -> None:
+def test_refusals(data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, out = recipe_of(data), tmp_path / "small-1.safetensors"
     for wrong, target, match in (
         (replace(recipe, preset="paper-3d-flat"), out, "needs one of the presets paper-2d, unetr-2d"),
@@ -405,6 +406,9 @@ def test_refusals(data: Path, cache: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=match):
             pretrain(wrong, target, cache, {})
+    monkeypatch.setattr(log_module, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="TensorBoard is not installed"):
+        pretrain(recipe, out, tmp_path / "cache", {}, log=tmp_path / "log")
     assert not list(tmp_path.iterdir())
 
 

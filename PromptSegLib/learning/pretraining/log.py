@@ -24,6 +24,12 @@ _PICTURES = 20
 _PLACES = 4
 
 
+def require_tensorboard() -> None:
+    """InputError unless a `Log` can be written."""
+    if find_spec("tensorboard") is None:
+        raise InputError("TensorBoard is not installed: install promptseg[pretrain], or leave out --log")
+
+
 class Log:
     """Writes to ``folder`` what TensorBoard reads; a run that goes on goes on there, too.
 
@@ -31,8 +37,6 @@ class Log:
     """
 
     def __init__(self, folder: Path, sampler: ViewSampler):
-        if find_spec("tensorboard") is None:
-            raise InputError("TensorBoard is not installed: install promptseg[pretrain], or leave out --log")
         self.folder = folder
         self.writer: SummaryWriter | None = None
         self.views = sampler.draw(np.random.default_rng(0), _PLACES)

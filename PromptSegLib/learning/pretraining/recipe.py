@@ -13,7 +13,7 @@ import torch
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.files import require_apart, require_writable, write_bytes
 from PromptSegLib.learning.pretraining.contrast import ASSIGNMENT_WEIGHT, PROMPTED, Teacher, ViewObjective
-from PromptSegLib.learning.pretraining.log import Log
+from PromptSegLib.learning.pretraining.log import Log, require_tensorboard
 from PromptSegLib.learning.pretraining.objectives import (
     BaseClasses,
     Objective,
@@ -104,6 +104,8 @@ def pretrain(
         InputError: if something cannot be as it is asked for, or ``out`` is finished already.
     """
     _check(recipe)
+    if log is not None:
+        require_tensorboard()
     require_writable(out)
     checkpoint, processes = out.with_suffix(".checkpoint"), processes or Processes()
     # Of a run that was killed while it wrote its results, the checkpoint is still there.
