@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from PromptSegLib.networks.device import full_precision
+
 POSITION_CHANNELS = 32
 """Width of the learned position embeddings; scores are scaled by its inverse square root."""
 
@@ -264,6 +266,14 @@ class RelativePositionBias(nn.Module):
         cached = self._cache.get(window)
         if not trainable and cached and cached[0] == version and cached[1].device == self.weights[0].device:
             return cached[1]
+        bias = self._bias(window)
+        if not trainable and not bias.is_inference():
+            self._cache[window] = (version, bias.detach())
+        return bias
+
+    # In the precision of the weights: it is kept, also for calls that compute in another one than this.
+    @full_precision()
+    def _bias(self, window: tuple[int, ...]) -> Tensor:
         axes = (*window, *(1,) * (3 - len(window)))
         total: Tensor | None = None
         for axis, (size, embedding, weight) in enumerate(zip(axes, self.embeddings, self.weights, strict=True)):
@@ -276,10 +286,7 @@ class RelativePositionBias(nn.Module):
             total = scores if total is None else total + scores
         assert total is not None
         length = prod(axes)
-        bias = (total / (3 * POSITION_CHANNELS**0.5)).reshape(len(total), length, length)
-        if not trainable and not bias.is_inference():
-            self._cache[window] = (version, bias.detach())
-        return cast(Tensor, bias)
+        return cast(Tensor, (total / (3 * POSITION_CHANNELS**0.5)).reshape(len(total), length, length))
 
 
 class PromptAttentionLayer(nn.Module):

@@ -485,3 +485,16 @@ def test_changed_weights_are_not_answered_from_the_cache() -> None:
         other = make_network(SMALL_2D)
         network.load_state_dict(other.state_dict())
         assert torch.equal(network.decode(network.encode(image)), other.decode(other.encode(image)))
+
+
+def test_half_precision_leaves_nothing_in_the_cache() -> None:
+    """What is found in single precision does not depend on whether the first call was made in half."""
+    network, other = make_network(SMALL_2D), make_network(SMALL_2D)
+    other.load_state_dict(network.state_dict())
+    freeze(network)
+    freeze(other)
+    image = torch.randn(1, 1, *SMALL_2D.patch)
+    with torch.no_grad():
+        with torch.autocast("cpu", torch.bfloat16):
+            other.decode(other.encode(image))
+        assert torch.equal(network.decode(network.encode(image)), other.decode(other.encode(image)))
