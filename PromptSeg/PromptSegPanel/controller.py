@@ -85,8 +85,8 @@ class Controller(PanelState):
         with self._working(Activity.SEGMENTING, (key,)) as (work, sender, case):
             work.depend_on(sender.send_scan(case.volume_node))
             work.depend_on(sender.send_token(key, case.tokens()[key]))
-            if case.drawing(key) is not None:
-                work.depend_on(sender.send_drawing(case, key, self.training.scribbles))
+            # Also where nothing is drawn: the engine may still have what was erased since.
+            work.depend_on(sender.send_drawing(case, key, self.training.scribbles))
             work.submit("segment", functools.partial(self._segmented, case), keys=[key])
 
     def apply(self, editor_node: slicer.vtkMRMLSegmentEditorNode, save_state: Callable[[], None]) -> None:

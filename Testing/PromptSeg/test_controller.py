@@ -327,10 +327,21 @@ def test_a_token_finds_its_structure_in_a_new_segment(drawn: Any, client: Played
     from PromptSegLib.engine.messages import ClassInfo
 
     drawn.find(token_data(), ClassInfo("Kidney", (10, 20, 30)))
-    assert client.take() == ["set_image", "annotate", "put_token", "segment"]
+    assert client.take() == ["set_image", "annotate", "put_token", "annotate", "segment"]
     key = client.latest("segment").arguments["keys"][0]
     assert drawn.case.info(key).name == "Kidney" and drawn.case.info(key).color == (10, 20, 30)
     assert drawn.case.tokens() == {key: token_data()}
+
+
+def test_an_erased_drawing_does_not_guide_a_token(drawn: Any, client: PlayedClient) -> None:
+    from PromptSegLib.engine.messages import ClassInfo
+    from Testing.slicer_harness.driving import paint
+
+    for index in (1, 3, 5):
+        paint(drawn.case.segmentation_node, "liver", 0, index, square(), erase=True)
+    drawn.find(token_data(), ClassInfo("liver"))
+    assert client.latest("segment").arguments == {"keys": ["liver"]}
+    assert client.latest("annotate").arguments["drawing"] is None
 
 
 def test_a_cancelled_training_leaves_no_half_trained_token_to_find_with(drawn: Any, client: PlayedClient) -> None:
