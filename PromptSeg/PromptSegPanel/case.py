@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import slicer
@@ -109,13 +109,14 @@ class Case:
         drawing = self.drawings.read(key)
         if drawing is None or not scribbles:
             return drawing
-        others = (self.drawings.read(other) for other in self.keys if other != key)
-        return as_scribbles(drawing, [other for other in others if other is not None])
+        return as_scribbles(drawing, list(self._beside(key, drawing)), self.drawings.is_covered(key))
 
     def revision(self, key: str, scribbles: bool = False) -> str:
         """Changes whenever what `drawing` gives does; strokes of other segments count, too, for scribbles."""
-        keys = (key, *self.keys) if scribbles else (key,)
-        return " ".join(self.drawings.revision(k) for k in keys)
+        if not scribbles:
+            return self.drawings.revision(key)
+        revisions = " ".join(self.drawings.revision(k) for k in (key, *self.keys))
+        return f"{revisions} {self.drawings.is_covered(key)}"
 
     def show_preview(self, preview: Preview) -> None:
         """Show what is found so far of a segment; one that was deleted meanwhile is not missed."""
@@ -150,7 +151,6 @@ class Case:
             scribbles: results may fill the drawn slices, beside the strokes.
         """
         results = {key: result for key, result in self.results.items() if key in self.keys}
-        drawings = {key: self.drawing(key, scribbles) for key in results}
         apply_results(
             self.segmentation_node,
             self.volume_node,
@@ -158,7 +158,7 @@ class Case:
             list(results.values()),
             self.drawings,
             save_state,
-            drawn={key: drawing for key, drawing in drawings.items() if drawing is not None},
+            drawn=self._drawn(results, scribbles),
         )
         self.discard()
         self._applied = _Applied(results, self._content())
@@ -194,6 +194,28 @@ class Case:
             key = add_segment(self.segmentation_node, self.volume_node, info)
         store_token(self.segmentation_node, key, data)
         return key
+
+    def _beside(self, key: str, drawing: SliceDrawing) -> Iterator[SliceDrawing]:
+        """The strokes of the other segments. Finished ones are none: they count where the structure is drawn."""
+        for other in self.keys:
+            strokes = self.drawings.read(other) if other != key else None
+            if strokes is None:
+                continue
+            if self.choice.is_finished(other):
+                if strokes.axis != drawing.axis:
+                    continue
+                shared = {index: plane for index, plane in strokes.planes.items() if index in drawing.planes}
+                strokes = SliceDrawing(strokes.axis, shared)
+            yield strokes
+
+    def _drawn(self, keys: Iterable[str], scribbles: bool) -> dict[str, SliceDrawing]:
+        """What is drawn of segments on slices of their own, without those that only others have strokes on."""
+        drawings = {}
+        for key in keys:
+            own, drawing = self.drawings.read(key), self.drawing(key, scribbles)
+            if own is not None and drawing is not None:
+                drawings[key] = SliceDrawing(own.axis, {index: drawing.planes[index] for index in own.planes})
+        return drawings
 
     def _segment(self, key: str) -> slicer.vtkSegment:
         return self.segmentation_node.GetSegmentation().GetSegment(key)

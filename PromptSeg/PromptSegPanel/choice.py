@@ -12,6 +12,7 @@ _MOST_DRAWN = 40
 class _Entry:
     revision: str
     trained: str | None
+    finished: bool
     user_says: bool | None = None
 
 
@@ -25,8 +26,8 @@ class Choice:
         """Take note of how a structure is drawn now. has_token: whether the scene came with its token."""
         entry = self._entries.get(key)
         if entry is None:
-            is_done = has_token or drawn > _MOST_DRAWN
-            self._entries[key] = _Entry(revision, revision if is_done else None)
+            finished = drawn > _MOST_DRAWN
+            self._entries[key] = _Entry(revision, revision if has_token or finished else None, finished)
         elif entry.revision != revision:
             entry.revision, entry.user_says = revision, None
 
@@ -49,3 +50,8 @@ class Choice:
         """Whether the token knows all that is drawn."""
         entry = self._entries.get(key)
         return entry is not None and entry.trained == entry.revision
+
+    def is_finished(self, key: str) -> bool:
+        """Whether it was taken for finished work when it was first seen."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.finished

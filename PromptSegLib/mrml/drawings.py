@@ -25,12 +25,13 @@ _FEWEST_REMADE, _REMADE_SHARE = 10, 0.8
 
 @dataclass(frozen=True)
 class _Drawn:
-    """axis: drawn across; slices: digest of each drawn slice; corrected: which of them are as the segment is now;
-    remade: see `Drawings.was_remade`."""
+    """axis: drawn across; slices: digest of each drawn slice; current: which of them are as the segment is now;
+    covered: see `Drawings.is_covered`; remade: see `Drawings.was_remade`."""
 
     axis: int
     slices: Mapping[int, str]
-    corrected: frozenset[int]
+    current: frozenset[int]
+    covered: bool = False
     remade: bool = False
 
 
@@ -72,7 +73,7 @@ class Drawings:
         planes = {}
         for index, digest in drawn.slices.items():
             remembered = memory.plane(digest, self._plane_shape(drawn.axis))
-            if index in drawn.corrected:
+            if index in drawn.current:
                 planes[index] = self._plane(region, drawn.axis, index)
             elif remembered is not None:
                 planes[index] = remembered
@@ -88,6 +89,15 @@ class Drawings:
         if drawn is None:
             return None
         return slice_stack(geometry_from_node(self._volume_node), drawn.axis).plane, len(drawn.slices)
+
+    def is_covered(self, segment_id: str) -> bool:
+        """Whether a result lies over the drawing, so that what is not marked on a drawn slice was meant to be so.
+
+        Raises:
+            InputError: if a node or the segment was deleted, or lies under a non-linear transform.
+        """
+        drawn = self._drawn(segment_id)
+        return drawn is not None and drawn.covered
 
     def was_remade(self, segment_id: str) -> bool:
         """Whether most slices of a result were changed since, as by smoothing all of it, rather than a few by hand.
@@ -159,8 +169,9 @@ class Drawings:
         content = content_along(state.axis)
         corrected = frozenset(state.differing(content))
         slices = {**state.drawn, **{index: content.get(index, EMPTY) for index in corrected}}
+        covered = any(state.drawn.get(index) != digest for index, digest in state.content.items())
         remade = len(corrected) >= max(_FEWEST_REMADE, _REMADE_SHARE * len(content))
-        return _Drawn(state.axis, dict(sorted(slices.items())), corrected, remade) if slices else None
+        return _Drawn(state.axis, dict(sorted(slices.items())), corrected, covered, remade) if slices else None
 
     def _memory(self, segment_id: str) -> Memory:
         return Memory.from_record(self._records.get(segment_id), self._shape())

@@ -355,8 +355,6 @@ def test_a_cancelled_training_leaves_no_half_trained_token_to_find_with(drawn: A
 
 
 def test_scribbles_are_sent_as_such(drawn: Any, client: PlayedClient) -> None:
-    from dataclasses import replace
-
     from Testing.slicer_harness.driving import paint
 
     paint(drawn.case.segmentation_node, "spleen", 0, 1, square(6) & ~square())
@@ -366,3 +364,36 @@ def test_scribbles_are_sent_as_such(drawn: Any, client: PlayedClient) -> None:
     plane = client.latest("annotate").arguments["drawing"].planes[1]
     assert set(np.unique(plane)) == {0, 1, 255}
     assert (plane == 0).sum() == (square(6) & ~square()).sum()
+
+
+def test_what_is_erased_after_apply_stays_erased_with_scribbles(drawn: Any, client: PlayedClient) -> None:
+    from Testing.mrml.builders import Editor, voxels_of
+
+    drawn.training = replace(drawn.training, scribbles=True)
+    editor = Editor(drawn.case.segmentation_node, drawn.case.volume_node)
+    trained(drawn, client)
+    drawn.apply(editor.node, editor.logic.SaveStateForUndo)
+    leak = np.zeros((6, 16, 16), bool)
+    leak[4, 4:10, 7:10] = True
+    editor.paint("liver", leak, erase=True)
+    for _ in range(2):
+        drawn.refresh()
+        drawn.choose("liver", True)
+        trained(drawn, client)
+        assert not client.latest("annotate").arguments["drawing"].planes[4][leak[4]].any()
+        drawn.apply(editor.node, editor.logic.SaveStateForUndo)
+        assert not voxels_of(drawn.case.segmentation_node, "liver", leak.shape)[leak].any()
+
+
+def test_a_stroke_beside_teaches_without_counting_as_drawn(drawn: Any, client: PlayedClient) -> None:
+    from Testing.mrml.builders import Editor
+    from Testing.slicer_harness.driving import paint
+
+    drawn.training = replace(drawn.training, scribbles=True)
+    editor = Editor(drawn.case.segmentation_node, drawn.case.volume_node)
+    paint(drawn.case.segmentation_node, "spleen", 0, 2, square(6) & ~square())
+    trained(drawn, client)
+    sent = {job.arguments["key"]: job.arguments["drawing"] for job in client.jobs if job.method == "annotate"}
+    assert (sent["liver"].planes[2] == 0).any()
+    drawn.apply(editor.node, editor.logic.SaveStateForUndo)
+    assert drawn.situation.structures[0].drawn == 3

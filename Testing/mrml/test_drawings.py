@@ -134,6 +134,14 @@ def test_smoothing_a_whole_result_is_told_from_correcting_a_few_slices(scene: sl
     assert not desk.drawings.was_remade("organ")
 
 
+def test_a_drawing_is_told_from_one_under_a_result(desk: Desk) -> None:
+    assert not desk.drawings.is_covered("organ")
+    desk.cover()
+    assert desk.drawings.is_covered("organ")
+    desk.editor.logic.Undo()
+    assert not desk.drawings.is_covered("organ")
+
+
 def test_a_drawn_slice_can_be_corrected_too(desk: Desk) -> None:
     desk.cover()
     hole = np.zeros(SHAPE, bool)
