@@ -141,14 +141,15 @@ class Controller(PanelState):
         if not learned:
             self.end_work(_("Training had not got anywhere yet: press Train again and give it a little longer."))
             return
+        # First of all, so that what was learned is seen whatever becomes of the files.
+        work.activity = Activity.SEGMENTING
+        work.submit("segment", functools.partial(self._segmented, case), keys=list(learned))
         for key in learned:
             sender.note_token(key)
             case.choice.note_trained(key, revisions[key])
             with self.saying_problems():
                 case.keep_token(key, tokens[key], self.library)
         self.note(_("Learned: {names}.").format(names=self.names(learned)))
-        work.activity = Activity.SEGMENTING
-        work.submit("segment", functools.partial(self._segmented, case), keys=list(learned))
         self.show_work()
 
     def _segmented(self, case: Case, results: Sequence[SegmentedClass] | None) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,21 +58,23 @@ class TokenLibrary:
             before: the file that holds an earlier training of this very class. It is replaced if nobody changed it
                 since; a file of anybody else is never touched, and the new one gets a number.
         """
-        path = self._own_file(before, class_name) or self._free_path(class_name)
-        self._make_folder()
-        write_bytes(data, path)
+        with self._in_one_sentence():
+            path = self._own_file(before, class_name) or self._free_path(class_name)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_bytes(data, path)
         return Kept(path.name, _digest(data))
 
     def add_file(self, path: Path) -> Path:
         """Copy a token file from elsewhere into the library, after checking it."""
         token = _load(path)
-        data = Path(path).read_bytes()
-        for entry in self.entries():
-            if entry.path.read_bytes() == data:
-                return entry.path
-        target = self._free_path(token.name)
-        self._make_folder()
-        write_bytes(data, target)
+        with self._in_one_sentence():
+            data = Path(path).read_bytes()
+            for entry in self.entries():
+                if entry.token is not None and entry.path.read_bytes() == data:
+                    return entry.path
+            target = self._free_path(token.name)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_bytes(data, target)
         return target
 
     def rename(self, path: Path, class_name: str) -> Path:
@@ -78,22 +82,26 @@ class TokenLibrary:
         from PromptSegLib.tokens.class_token import checked_name
 
         token = dataclasses.replace(_load(path), name=checked_name(class_name))
-        target = path if path.stem == _stem(class_name) else self._free_path(class_name)
-        token.save(target)
-        if target != path:
-            path.unlink()
+        with self._in_one_sentence():
+            target = path if path.stem == _stem(class_name) else self._free_path(class_name)
+            token.save(target)
+            if target != path:
+                path.unlink()
         return target
 
     def delete(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
+        with self._in_one_sentence():
+            path.unlink(missing_ok=True)
 
-    def _make_folder(self) -> None:
+    @contextmanager
+    def _in_one_sentence(self) -> Iterator[None]:
+        """What the system refuses is said as anything else that the user can mend."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            yield
         except OSError as error:
             raise InputError(
-                _("The library folder {folder} cannot be made: choose another one under Tokens.").format(
-                    folder=self.folder
+                _("The library folder {folder} cannot be used ({reason}): choose another one under Tokens.").format(
+                    folder=self.folder, reason=error.strerror or error
                 )
             ) from error
 

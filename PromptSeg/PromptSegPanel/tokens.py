@@ -86,7 +86,7 @@ class TokensSection:
         scene = case.tokens() if case is not None else {}
         names = tuple((s.key, s.name) for s in self._situation.structures)
         files = folder.glob(f"*{SUFFIX}") if folder.is_dir() else ()
-        return folder, names, tuple(scene.items()), tuple(sorted((path, path.stat().st_mtime_ns) for path in files))
+        return folder, names, tuple(scene.items()), tuple(sorted((path, _changed_at(path)) for path in files))
 
     def _scene_rows(self) -> Iterator[_Row]:
         case = self._controller.case
@@ -192,7 +192,8 @@ class TokensSection:
             return
         question = _("Delete the token {name} from your library? This cannot be undone.").format(name=row.path.stem)
         if slicer.util.confirmOkCancelDisplay(question, _("Delete token")):
-            self._controller.library.delete(row.path)
+            with self._saying_problems():
+                self._controller.library.delete(row.path)
             self.update()
 
     def _content(self, row: _Row) -> bytes:
@@ -220,6 +221,14 @@ def library_folder() -> Path:
     """The folder that the user chose, or one beside the application's settings."""
     settings = slicer.app.userSettings()
     return Path(settings.value(FOLDER_SETTING, "") or Path(settings.fileName()).parent / "PromptSegTokens")
+
+
+def _changed_at(path: Path) -> int:
+    """When a file was written, in ns; 0 for one that cannot be looked at, such as a link to nowhere."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _read(path: Path) -> bytes:

@@ -176,7 +176,11 @@ def load_token(path: str | Path) -> ClassToken:
             f"{path} has {size} bytes, and a class token has at most {MAX_BYTES_WITH_CENTERS}: "
             "this is another kind of file"
         )
-    return parse_token(path.read_bytes(), str(path))
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}): choose another file") from error
+    return parse_token(data, str(path))
 
 
 def parse_token(data: bytes, source: str = "the class token") -> ClassToken:

@@ -193,6 +193,23 @@ def test_training_again_replaces_only_the_own_file(drawn: Any, client: PlayedCli
     assert names == {"liver.promptseg": token_data(7), "liver 2.promptseg": token_data(1)}
 
 
+def test_a_library_that_fails_does_not_hide_what_was_found(
+    drawn: Any, client: PlayedClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    trained(drawn, client)
+    drawn.choose("liver", True)
+    drawn.train()
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    client.latest("tune").finish(TuneResult({"liver": token_data(1)}))
+    assert drawn.case.tokens() == {"liver": token_data(1)}
+    client.latest("segment").finish((found(),))
+    assert "Permission denied" in drawn.situation.message
+    assert drawn.situation.has_preview and not drawn.situation.busy
+
+
 def test_undo_leaves_a_token_its_file(drawn: Any, client: PlayedClient) -> None:
     from Testing.mrml.builders import Editor
 

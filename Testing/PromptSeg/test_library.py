@@ -96,6 +96,21 @@ def test_says_so_where_the_folder_cannot_be_made(panel_package: None, tmp_path: 
         TokenLibrary(tmp_path / "file" / "tokens").keep(token_data(), "Kidney", None)
 
 
+def test_what_the_system_refuses_is_one_sentence(library: Any) -> None:
+    library.keep(token_data(), "Kidney", None)
+    folder = library.folder / "folder.promptseg"
+    folder.mkdir()
+    too_long = "\N{MATHEMATICAL DOUBLE-STRUCK CAPITAL K}" * 80
+    for call in (
+        lambda: library.keep(token_data(), too_long, None),
+        lambda: library.rename(library.folder / "Kidney.promptseg", too_long),
+        lambda: library.delete(folder),
+    ):
+        with pytest.raises(InputError, match="choose another one under Tokens"):
+            call()
+    assert [entry.token is None for entry in library.entries()] == [False, True]
+
+
 def test_the_scene_remembers_which_file_is_its_own(panel_package: None) -> None:
     from PromptSegPanel.library import Kept
 

@@ -120,6 +120,12 @@ def test_a_damaged_file_is_listed_with_what_is_wrong(listed: Any) -> None:
     assert "Broken.promptseg" in listed.ui.tokenDetailsLabel.text
 
 
+def test_a_link_to_nowhere_is_listed_as_damaged(listed: Any, tmp_path: Path) -> None:
+    (listed.controller.library.folder / "Link.promptseg").symlink_to(tmp_path / "nowhere")
+    listed.controller.refresh()
+    assert names(listed) == ["Kidney", "Link"]
+
+
 def test_another_folder_is_remembered(listed: Any, tmp_path: Path, qt_settings: Any) -> None:
     from PromptSegPanel.tokens import library_folder
 
