@@ -11,7 +11,7 @@ from PromptSegLib.engine.messages import ClassInfo, Preview, SegmentedClass, Sli
 from PromptSegLib.mrml.applying import apply_results
 from PromptSegLib.mrml.drawings import Drawings
 from PromptSegLib.mrml.preview import PreviewNode
-from PromptSegLib.mrml.records import FILES, SegmentRecords
+from PromptSegLib.mrml.records import FILES, LEARNED, SegmentRecords
 from PromptSegLib.mrml.segments import add_segment, class_info, layer_of
 from PromptSegLib.mrml.tokens import store_token, stored_tokens
 from PromptSegLib.mrml.watching import SceneWatch
@@ -59,6 +59,7 @@ class Case:
         self.results: dict[str, SegmentedClass] = {}
         self._applied: _Applied | None = None
         self._files = SegmentRecords(segmentation_node, FILES)
+        self._learned = SegmentRecords(segmentation_node, LEARNED)
         self._watch = SceneWatch([volume_node, segmentation_node], on_gone)
         self._tags = [
             segmentation_node.AddObserver(event, lambda caller, event: on_change()) for event in _SEGMENTATION_EVENTS
@@ -82,11 +83,12 @@ class Case:
 
     def structures(self) -> tuple[Structure, ...]:
         """All segments, with what is drawn of them now."""
-        tokens = stored_tokens(self.segmentation_node)
+        learned = self._learned.all()
         structures = []
         for key in self.keys:
             plane, drawn = self.drawings.summary(key) or ("", 0)
-            self.choice.see(key, self.drawings.revision(key), drawn, key in tokens)
+            revision = self.drawings.revision(key)
+            self.choice.see(key, revision, drawn, learned.get(key) == _drawing_part(revision))
             info, result = self.info(key), self.results.get(key)
             structures.append(
                 Structure(
@@ -178,9 +180,11 @@ class Case:
         """The tokens kept in the scene, by segment ID."""
         return {key: data for key, data in stored_tokens(self.segmentation_node).items() if key in self.keys}
 
-    def keep_token(self, key: str, data: bytes, library: TokenLibrary) -> None:
-        """Keep a trained token in the scene and in the user's library."""
+    def keep_token(self, key: str, data: bytes, revision: str, library: TokenLibrary) -> None:
+        """Keep a trained token in the scene and in the user's library. revision: of the drawing that it knows."""
+        self.choice.note_trained(key, revision)
         store_token(self.segmentation_node, key, data)
+        self._learned.set(key, _drawing_part(revision))
         before = self._files.get(key)
         kept = library.keep(data, self.info(key).name, Kept.from_text(before) if isinstance(before, str) else None)
         self._files.set(key, kept.to_text())
@@ -193,6 +197,7 @@ class Case:
         else:
             key = add_segment(self.segmentation_node, self.volume_node, info)
         store_token(self.segmentation_node, key, data)
+        self._learned.remove(key)
         return key
 
     def _beside(self, key: str, drawing: SliceDrawing) -> Iterator[SliceDrawing]:
@@ -223,3 +228,8 @@ class Case:
     def _content(self) -> tuple[object, ...]:
         layers = {key: layer_of(self._segment(key)) for key in self.keys}
         return tuple((key, layer.GetMTime() if layer is not None else 0) for key, layer in layers.items())
+
+
+def _drawing_part(revision: str) -> str:
+    """Of a drawing's revision, what stays when the scene is opened again."""
+    return revision.rpartition("/")[2]

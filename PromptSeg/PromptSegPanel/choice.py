@@ -22,12 +22,12 @@ class Choice:
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
 
-    def see(self, key: str, revision: str, drawn: int, has_token: bool) -> None:
-        """Take note of how a structure is drawn now. has_token: whether the scene came with its token."""
+    def see(self, key: str, revision: str, drawn: int, is_learned: bool) -> None:
+        """Take note of how a structure is drawn now. is_learned: whether the scene came with a token that knows it."""
         entry = self._entries.get(key)
         if entry is None:
             finished = drawn > _MOST_DRAWN
-            self._entries[key] = _Entry(revision, revision if has_token or finished else None, finished)
+            self._entries[key] = _Entry(revision, revision if is_learned or finished else None, finished)
         elif entry.revision != revision:
             entry.revision, entry.user_says = revision, None
 

@@ -134,9 +134,7 @@ class Controller(PanelState):
         tokens = {} if result is None else dict(result.tokens)
         if work.use_what_there_is:
             # The class that was being trained has its best token so far, though its training is not complete.
-            former = case.tokens()
-            saved = self.engine.saved_tokens(work.keys)
-            tokens = {**{key: data for key, data in saved.items() if data != former.get(key)}, **tokens}
+            tokens = work.saved_tokens()
         learned = tuple(key for key in work.keys if key in tokens and key in case.keys)
         if not learned:
             self.end_work(_("Training had not got anywhere yet: press Train again and give it a little longer."))
@@ -146,9 +144,8 @@ class Controller(PanelState):
         work.submit("segment", functools.partial(self._segmented, case), keys=list(learned))
         for key in learned:
             sender.note_token(key)
-            case.choice.note_trained(key, revisions[key])
             with self.saying_problems():
-                case.keep_token(key, tokens[key], self.library)
+                case.keep_token(key, tokens[key], revisions[key], self.library)
         self.note(_("Learned: {names}.").format(names=self.names(learned)))
         self.show_work()
 
@@ -186,7 +183,7 @@ class Controller(PanelState):
         work, case = self.engine.work, self.case
         if work is not None and case is not None:
             kept = case.tokens()
-            for key, data in self.engine.saved_tokens(work.keys).items():
+            for key, data in work.saved_tokens().items():
                 if key not in kept and key in case.keys:
                     store_token(case.segmentation_node, key, data)
         self.end_work(sentence)

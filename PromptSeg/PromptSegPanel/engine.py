@@ -105,11 +105,6 @@ class Engine:
         if self._client is not None:
             self._client.poll()
 
-    def saved_tokens(self, keys: tuple[str, ...]) -> dict[str, bytes]:
-        """The latest tokens of these classes, also those of a training that came to a bad end."""
-        tokens = self._client.tokens if self._client is not None else {}
-        return {key: tokens[key] for key in keys if key in tokens}
-
     def _stop_preparing(self) -> None:
         self._may_prepare = False
 

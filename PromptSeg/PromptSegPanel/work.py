@@ -46,6 +46,7 @@ class Work:
         self._on_progress = on_progress
         self._on_failed = on_failed
         self._jobs: list[Job] = []
+        self._tokens_before: dict[str, bytes] | None = None
         self._over = False
 
     def submit(
@@ -68,6 +69,16 @@ class Work:
         for job in jobs:
             job.on_failed.append(lambda sentence: self._over or self._fail(sentence))
 
+    def saved_tokens(self) -> dict[str, bytes]:
+        """The best tokens of this training so far, by key, also if it came to a bad end.
+
+        Another training that was cancelled may have left the client with tokens, too.
+        """
+        before = self._tokens_before
+        if before is None:
+            return {}
+        return {k: data for k, data in self._client.tokens.items() if k in self.keys and data != before.get(k)}
+
     def finish_early(self) -> None:
         """End the job that is running, and go on with what it has found so far."""
         self.use_what_there_is = True
@@ -85,6 +96,9 @@ class Work:
 
     def _report(self, progress: Progress) -> None:
         self.progress = progress
+        if self._tokens_before is None:
+            # Now no other job is under way any more, and this one has saved nothing yet.
+            self._tokens_before = dict(self._client.tokens)
         if progress.key is not None and progress.held_out_dsc is not None:
             curve = self.curves.setdefault(progress.key, [])
             if not curve or curve[-1] != (progress.fraction, progress.held_out_dsc):

@@ -15,8 +15,8 @@ import vtk
 
 from PromptSegLib.mrml.nodes import require_segment, require_segmentation
 
-_ROLES = ("PromptSeg.drawings", "PromptSeg.tokens", "PromptSeg.files")
-DRAWINGS, TOKENS, FILES = _ROLES
+_ROLES = ("PromptSeg.drawings", "PromptSeg.tokens", "PromptSeg.files", "PromptSeg.learned")
+DRAWINGS, TOKENS, FILES, LEARNED = _ROLES
 
 _IDENTITY_TAG = "PromptSeg.Identity"
 
@@ -32,7 +32,8 @@ class SegmentRecords:
 
     Args:
         segmentation_node: whose segments.
-        role: the name of the node reference: `DRAWINGS`, `TOKENS` or `FILES`, where a token is kept beside the scene.
+        role: the name of the node reference: `DRAWINGS`, `TOKENS`, `FILES`, where a token is kept beside the scene, or
+            `LEARNED`, of which drawing it is.
     """
 
     def __init__(self, segmentation_node: slicer.vtkMRMLSegmentationNode, role: str) -> None:

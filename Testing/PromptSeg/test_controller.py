@@ -99,6 +99,12 @@ def found(key: str = "liver") -> SegmentedClass:
     return SegmentedClass(key, (slice(1, 6), slice(4, 10), slice(4, 10)), np.ones((5, 6, 6), bool), 0.9, 3.6)
 
 
+def checkpoint(client: PlayedClient, seed: int = 0) -> None:
+    """The training that is going on reports, and saves a first token of "liver"."""
+    client.latest("tune").on_progress[0](Progress("encoding", 0.0, None, "liver"))
+    client.tokens["liver"] = token_data(seed)
+
+
 def trained(controller: Any, client: PlayedClient) -> None:
     controller.train()
     client.latest("tune").finish(TuneResult({"liver": token_data()}))
@@ -271,7 +277,7 @@ def test_what_comes_after_a_cancel_is_not_heard(drawn: Any, client: PlayedClient
 
 def test_stop_early_uses_what_was_learned(drawn: Any, client: PlayedClient) -> None:
     drawn.train()
-    client.tokens["liver"] = token_data()
+    checkpoint(client)
     drawn.use_what_is_learned()
     assert drawn.case.tokens() == {"liver": token_data()}
     client.latest("segment").finish((found(),))
@@ -284,9 +290,39 @@ def test_stop_early_before_anything_was_learned_says_so(drawn: Any, client: Play
     assert "Train again" in drawn.situation.message and not drawn.situation.busy
 
 
+def test_stop_early_takes_nothing_of_a_cancelled_training(drawn: Any, client: PlayedClient) -> None:
+    drawn.train()
+    checkpoint(client)
+    drawn.cancel()
+    drawn.train()
+    client.tokens["liver"] = token_data(1)
+    client.latest("tune").on_progress[0](Progress("encoding", 0.0, None, "liver"))
+    drawn.use_what_is_learned()
+    assert "Train again" in drawn.situation.message and drawn.case.tokens() == {}
+    drawn.train()
+    client.latest("tune").on_progress[0](Progress("encoding", 0.0, None, "liver"))
+    client.latest("tune").fail("The engine stopped unexpectedly.")
+    assert drawn.case.tokens() == {}
+
+
+def test_a_scene_says_what_its_tokens_have_learned(drawn: Any, client: PlayedClient) -> None:
+    from Testing.slicer_harness.driving import paint
+
+    def reopened() -> Any:
+        nodes = drawn.case.volume_node, drawn.case.segmentation_node
+        drawn.set_scan(None, None)
+        drawn.set_scan(*nodes)
+        return drawn.situation.structures[0]
+
+    trained(drawn, client)
+    assert reopened().trained and not reopened().chosen
+    paint(drawn.case.segmentation_node, "liver", 0, 2, square())
+    assert reopened().chosen and not reopened().trained
+
+
 def test_a_dead_worker_leaves_the_token_it_had_saved(drawn: Any, client: PlayedClient) -> None:
     drawn.train()
-    client.tokens["liver"] = token_data()
+    checkpoint(client)
     client.latest("tune").fail("The engine stopped unexpectedly.")
     assert drawn.case.tokens() == {"liver": token_data()}
     assert drawn.situation.message == "The engine stopped unexpectedly."

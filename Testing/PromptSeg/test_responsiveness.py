@@ -83,7 +83,8 @@ def test_a_large_scan_never_stops_the_window(person: Any, capsys: pytest.Capture
         saved: dict[str, bytes] = {}
         while person.controller.situation.busy and (time.monotonic() < end or not saved):
             process_events()
-            saved = person.controller.engine.saved_tokens((key,))
+            work = person.controller.engine.work
+            saved = saved if work is None else work.saved_tokens()
     with OwnTime() as cancelling:
         person.controller.cancel()
         process_events()
