@@ -135,8 +135,13 @@ class Case:
     def restore_preview(self) -> None:
         """Show the results at hand, and nothing of an unfinished training."""
         self.preview.clear()
-        self.results = {key: result for key, result in self.results.items() if key in self.keys}
+        self.drop_removed()
         self.preview.show(self.results.values())
+
+    def drop_removed(self) -> None:
+        """Show no results of segments that were deleted."""
+        self.results = {key: result for key, result in self.results.items() if key in self.keys}
+        self.preview.keep(self.keys)
 
     def discard(self) -> None:
         self.results = {}

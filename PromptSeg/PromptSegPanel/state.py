@@ -90,16 +90,16 @@ class PanelState:
     def refresh(self) -> None:
         """Look at the scene anew."""
         structures: tuple[Structure, ...] = ()
-        drawings: dict[str, str] = {}
         case = self.case
         if case is not None:
             with self.saying_problems():
+                case.drop_removed()
                 structures = case.structures()
                 drawings = {key: case.revision(key) for key in case.keys}
-        if self._drawings and drawings != self._drawings:
-            # The user drew on: what was said before is out of date.
-            self._message, self._just_applied = "", False
-        self._drawings = drawings
+                if self._drawings and drawings != self._drawings:
+                    # The user drew on: what was said before is out of date.
+                    self._message, self._just_applied = "", False
+                self._drawings = drawings
         self._prepare_engine(structures)
         self.situation = replace(
             self.situation,

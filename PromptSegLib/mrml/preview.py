@@ -116,6 +116,12 @@ class PreviewNode:
             return None
         return Region.where(voxels(image), 1, extent_box(image.GetExtent()))
 
+    def keep(self, segment_ids: Iterable[str]) -> None:
+        """Show nothing of other classes than these."""
+        segmentation = self._node.GetSegmentation()
+        for segment_id in {*segmentation.GetSegmentIDs()} - {*segment_ids}:
+            segmentation.RemoveSegment(segment_id)
+
     def clear(self) -> None:
         """Show nothing.
 

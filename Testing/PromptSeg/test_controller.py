@@ -355,6 +355,31 @@ def test_a_segment_deleted_while_it_was_trained_is_left_out(drawn: Any, client: 
     assert client.latest("segment").arguments["keys"] == ["liver"]
 
 
+def test_a_deleted_segment_leaves_no_preview(drawn: Any, client: PlayedClient) -> None:
+    trained(drawn, client)
+    drawn.case.show_results([found("spleen")])
+    segmentation = drawn.case.segmentation_node.GetSegmentation()
+    segmentation.RemoveSegment("liver")
+    drawn.refresh()
+    assert drawn.case.preview.mask("liver") is None and drawn.case.preview.mask("spleen") is not None
+    assert drawn.situation.has_preview
+    segmentation.RemoveSegment("spleen")
+    drawn.refresh()
+    assert not drawn.situation.has_preview
+
+
+def test_what_cannot_be_read_of_the_segmentation_is_said(drawn: Any, scene: Any) -> None:
+    import vtk
+
+    bent = vtk.vtkThinPlateSplineTransform()
+    bent.SetBasisToR()
+    transform = scene.AddNewNodeByClass("vtkMRMLBSplineTransformNode")
+    transform.SetAndObserveTransformToParent(bent)
+    drawn.case.segmentation_node.SetAndObserveTransformNodeID(transform.GetID())
+    drawn.refresh()
+    assert "harden or remove it first" in drawn.situation.message
+
+
 def test_says_when_nothing_was_found(drawn: Any, client: PlayedClient) -> None:
     drawn.train()
     client.latest("tune").finish(TuneResult({"liver": token_data()}))
