@@ -88,7 +88,8 @@ class Case:
         for key in self.keys:
             plane, drawn = self.drawings.summary(key) or ("", 0)
             revision = self.drawings.revision(key)
-            self.choice.see(key, revision, drawn, learned.get(key) == _drawing_part(revision))
+            is_learned = learned.get(key) == _drawing_part(revision)
+            self.choice.see(key, revision, drawn, is_learned, key not in learned and self.drawings.is_gapless(key))
             info, result = self.info(key), self.results.get(key)
             structures.append(
                 Structure(

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# A segment drawn on more slices than this before PromptSeg saw it is taken for finished work, not for a drawing.
+# A segment drawn on more slices than this before PromptSeg saw it is taken for finished work, not for a drawing; so is
+# one on at least this many without a gap.
 _MOST_DRAWN = 40
+_FEWEST_GAPLESS = 8
 
 
 @dataclass
 class _Entry:
+    """Revisions of the drawing: the present one, what was learned, and what was taken for finished work."""
+
     revision: str
     trained: str | None
-    finished: bool
+    finished: str | None
     user_says: bool | None = None
 
 
@@ -22,12 +26,19 @@ class Choice:
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
 
-    def see(self, key: str, revision: str, drawn: int, is_learned: bool) -> None:
-        """Take note of how a structure is drawn now. is_learned: whether the scene came with a token that knows it."""
+    def see(self, key: str, revision: str, drawn: int, is_learned: bool, is_gapless: bool = False) -> None:
+        """Take note of how a structure is drawn now.
+
+        Args:
+            drawn: on how many slices.
+            is_learned: whether the scene came with a token that knows it.
+            is_gapless: whether these are all slices from the first to the last, and nothing says that they were drawn
+                to be learned.
+        """
         entry = self._entries.get(key)
         if entry is None:
-            finished = drawn > _MOST_DRAWN
-            self._entries[key] = _Entry(revision, revision if is_learned or finished else None, finished)
+            is_finished = drawn > _MOST_DRAWN or (is_gapless and drawn >= _FEWEST_GAPLESS)
+            self._entries[key] = _Entry(revision, revision if is_learned else None, revision if is_finished else None)
         elif entry.revision != revision:
             entry.revision, entry.user_says = revision, None
 
@@ -44,7 +55,9 @@ class Choice:
         entry = self._entries.get(key)
         if entry is None:
             return False
-        return entry.user_says if entry.user_says is not None else entry.trained != entry.revision
+        if entry.user_says is not None:
+            return entry.user_says
+        return entry.revision not in (entry.trained, entry.finished)
 
     def is_trained(self, key: str) -> bool:
         """Whether the token knows all that is drawn."""
@@ -54,4 +67,4 @@ class Choice:
     def is_finished(self, key: str) -> bool:
         """Whether it was taken for finished work when it was first seen."""
         entry = self._entries.get(key)
-        return entry is not None and entry.finished
+        return entry is not None and entry.finished is not None

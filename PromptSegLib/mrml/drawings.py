@@ -90,6 +90,17 @@ class Drawings:
             return None
         return slice_stack(geometry_from_node(self._volume_node), drawn.axis).plane, len(drawn.slices)
 
+    def is_gapless(self, segment_id: str) -> bool:
+        """Whether no slice between the first and the last one is left out of a segment that no result was applied to.
+
+        Raises:
+            InputError: if a node or the segment was deleted, or lies under a non-linear transform.
+        """
+        drawn = self._drawn(segment_id)
+        if drawn is None or drawn.covered or drawn.current != drawn.slices.keys():
+            return False
+        return max(drawn.slices) - min(drawn.slices) + 1 == len(drawn.slices)
+
     def is_covered(self, segment_id: str) -> bool:
         """Whether a result lies over the drawing, so that what is not marked on a drawn slice was meant to be so.
 

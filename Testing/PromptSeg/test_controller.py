@@ -463,6 +463,22 @@ def test_what_is_erased_after_apply_stays_erased_with_scribbles(drawn: Any, clie
         assert not voxels_of(drawn.case.segmentation_node, "liver", leak.shape)[leak].any()
 
 
+def test_finished_segments_are_not_ticked(controller: Any) -> None:
+    import slicer
+
+    from Testing.slicer_harness.driving import add_scan, add_segmentation
+
+    scan = add_scan(np.zeros((20, 16, 16), np.int16), (5.0, 2.0, 2.0), "CT")
+    segmentation = add_segmentation(scan, "finished", "drawn")
+    z, y, x = np.ogrid[-1:1:20j, -1:1:16j, -1:1:16j]
+    ball = (z**2 + y**2 + x**2 < 0.7).astype(np.uint8)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(ball, segmentation, "finished", scan)
+    ball[1::2] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(ball, segmentation, "drawn", scan)
+    controller.set_scan(scan, segmentation)
+    assert [(s.drawn, s.chosen) for s in controller.situation.structures] == [(16, False), (8, True)]
+
+
 def test_a_stroke_beside_teaches_without_counting_as_drawn(drawn: Any, client: PlayedClient) -> None:
     from Testing.mrml.builders import Editor
     from Testing.slicer_harness.driving import paint
