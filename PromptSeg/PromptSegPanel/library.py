@@ -83,7 +83,7 @@ class TokenLibrary:
 
         token = dataclasses.replace(_load(path), name=checked_name(class_name))
         with self._in_one_sentence():
-            target = path if path.stem == _stem(class_name) else self._free_path(class_name)
+            target = path if path.stem == file_stem(class_name) else self._free_path(class_name)
             token.save(target)
             if target != path:
                 path.unlink()
@@ -109,13 +109,13 @@ class TokenLibrary:
         if before is None:
             return None
         path = self.folder / Path(before.name).name
-        is_of_class = re.fullmatch(re.escape(_stem(class_name)) + r"( \d+)?", path.stem) is not None
+        is_of_class = re.fullmatch(re.escape(file_stem(class_name)) + r"( \d+)?", path.stem) is not None
         if not is_of_class or not path.is_file() or _digest(path.read_bytes()) != before.digest:
             return None
         return path
 
     def _free_path(self, class_name: str) -> Path:
-        stem = _stem(class_name)
+        stem = file_stem(class_name)
         path, number = self.folder / f"{stem}{SUFFIX}", 2
         while path.exists():
             path, number = self.folder / f"{stem} {number}{SUFFIX}", number + 1
@@ -135,7 +135,7 @@ def _load(path: Path) -> ClassToken:
     return load_token(path)
 
 
-def _stem(class_name: str) -> str:
+def file_stem(class_name: str) -> str:
     """A file name that every system takes, and that cannot lead out of the folder."""
     stem = re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", class_name).strip(" .")
     return stem[:80] or "structure"

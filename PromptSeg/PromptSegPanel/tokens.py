@@ -19,7 +19,7 @@ from PromptSegLib.imaging.files import write_bytes
 from PromptSegPanel.controller import Controller
 from PromptSegPanel.explained import ExplainedControls
 from PromptSegPanel.guidance import Situation, slices_text, why_not
-from PromptSegPanel.library import SUFFIX, read_token
+from PromptSegPanel.library import SUFFIX, file_stem, read_token
 
 if TYPE_CHECKING:
     from PromptSegLib.tokens.centers import Center
@@ -91,7 +91,10 @@ class TokensSection:
     def _scene_rows(self) -> Iterator[_Row]:
         case = self._controller.case
         for key, data in (case.tokens() if case is not None else {}).items():
-            yield _Row(key, None, read_token(data))
+            try:
+                yield _Row(key, None, read_token(data))
+            except InputError as error:
+                yield _Row(key, None, None, str(error))
 
     def _library_rows(self) -> Iterator[_Row]:
         for entry in self._controller.library.entries():
@@ -112,13 +115,17 @@ class TokensSection:
     def _cells(self, row: _Row) -> tuple[str, str, str, str]:
         where = _("this scene") if row.path is None else _("library")
         if row.token is None:
-            return (row.path.stem if row.path is not None else "", "", _("damaged"), where)
+            return (self._name(row), "", _("damaged"), where)
         return (self._name(row), row.token.plane, row.token.training.date, where)
 
     def _name(self, row: _Row) -> str:
         """In the scene, the segment's present name."""
         named = {s.key: s.name for s in self._situation.structures}
-        return named.get(row.key, row.token.name) if row.token is not None else ""
+        if row.key in named:
+            return named[row.key]
+        if row.token is not None:
+            return row.token.name
+        return row.path.stem if row.path is not None else ""
 
     @property
     def _selected(self) -> _Row | None:
@@ -128,7 +135,7 @@ class TokensSection:
     def _select(self) -> None:
         row = self._selected
         none = "" if row is not None else _("First select a token in the list.")
-        damaged = _("The file of this token is damaged.") if row is not None and row.token is None else ""
+        damaged = _("This token is damaged.") if row is not None and row.token is None else ""
         scene = _("This token belongs to a segment of the scene.") if row is not None and row.path is None else ""
         self._controls.update(
             {
@@ -170,10 +177,11 @@ class TokensSection:
         if row is None or row.token is None:
             return
         path = qt.QFileDialog.getSaveFileName(
-            slicer.util.mainWindow(), _("Export token"), f"{row.token.name}{SUFFIX}", _FILE_FILTER
+            slicer.util.mainWindow(), _("Export token"), f"{file_stem(row.token.name)}{SUFFIX}", _FILE_FILTER
         )
-        if path:
-            target = Path(path) if path.endswith(SUFFIX) else Path(path + SUFFIX)
+        target = Path(path) if path.endswith(SUFFIX) else Path(path + SUFFIX)
+        # The file dialog asked about the name that was typed only.
+        if path and (path.endswith(SUFFIX) or _may_replace(target)):
             with self._saying_problems():
                 write_bytes(self._content(row), target)
                 self._controller.say(_("The token was saved as {path}.").format(path=target))
@@ -221,6 +229,11 @@ def library_folder() -> Path:
     """The folder that the user chose, or one beside the application's settings."""
     settings = slicer.app.userSettings()
     return Path(settings.value(FOLDER_SETTING, "") or Path(settings.fileName()).parent / "PromptSegTokens")
+
+
+def _may_replace(path: Path) -> bool:
+    question = _("{path} exists already. Replace it?").format(path=path)
+    return not path.exists() or bool(slicer.util.confirmOkCancelDisplay(question, _("Export token")))
 
 
 def _changed_at(path: Path) -> int:

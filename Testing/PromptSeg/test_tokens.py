@@ -89,6 +89,19 @@ def test_export_and_import(listed: Any, dialogs: Any, tmp_path: Path) -> None:
     assert names(listed) == ["Kidney", "Spleen"]
 
 
+def test_export_asks_before_it_replaces_a_file_that_nobody_named(listed: Any, dialogs: Any, tmp_path: Path) -> None:
+    import qt
+
+    file = tmp_path / "other.promptseg"
+    file.write_bytes(b"another token")
+    dialogs.answer(str(tmp_path / "other"), qt.QMessageBox.Cancel)
+    listed.press("exportTokenButton")
+    assert file.read_bytes() == b"another token" and str(file) in dialogs.shown[-1].text
+    dialogs.answer(str(tmp_path / "other"), qt.QMessageBox.Ok)
+    listed.press("exportTokenButton")
+    assert file.read_bytes() == token_data()
+
+
 def test_a_file_that_is_no_token_is_refused_in_one_sentence(listed: Any, dialogs: Any, tmp_path: Path) -> None:
     file = tmp_path / "scan.nii.promptseg"
     file.write_bytes(b"something else")
@@ -124,6 +137,17 @@ def test_a_link_to_nowhere_is_listed_as_damaged(listed: Any, tmp_path: Path) -> 
     (listed.controller.library.folder / "Link.promptseg").symlink_to(tmp_path / "nowhere")
     listed.controller.refresh()
     assert names(listed) == ["Kidney", "Link"]
+
+
+def test_a_damaged_token_of_the_scene_does_not_hide_the_others(listed: Any, patient: Any) -> None:
+    from PromptSegLib.mrml.tokens import store_token
+
+    listed.choose(patient.scan)
+    store_token(listed.segmentation, listed.add_structure("Liver"), b"garbage")
+    listed.controller.refresh()
+    assert names(listed) == ["Liver", "Kidney"]
+    listed.ui.tokensTable.selectRow(0)
+    assert "damaged" in listed.ui.applyTokenButton.toolTip and listed.ui.tokenDetailsLabel.text
 
 
 def test_another_folder_is_remembered(listed: Any, tmp_path: Path, qt_settings: Any) -> None:
