@@ -78,6 +78,12 @@ class Case:
         """Segment IDs, which are the engine's keys, too."""
         return tuple(self.segmentation_node.GetSegmentation().GetSegmentIDs())
 
+    @property
+    def names(self) -> set[str]:
+        """Of the scan, the segmentation and its segments: a patient's may be in them."""
+        segments = (self._segment(key) for key in self.keys)
+        return {item.GetName() or "" for item in (self.volume_node, self.segmentation_node, *segments)}
+
     def info(self, key: str) -> ClassInfo:
         return class_info(self.segmentation_node, key)
 

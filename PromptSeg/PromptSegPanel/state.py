@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,6 +24,10 @@ _TRAINING_PART = 0.85
 
 # What is drawn is sent as it is drawn, up to so many slices: more would take the window's thread too long each time.
 _MOST_SLICES_AHEAD = 20
+
+
+# A path from its beginning to where the sentence goes on.
+_PATH = re.compile(r"(?<![\w.])([A-Za-z]:)?[\\/].*?(?=: | \(|$)")
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class PanelState:
         self._message = ""
         self._just_applied = False
         self._lacks_segmentation = False
+        self._names: set[str] = set()
         self._drawings: dict[str, str] = {}
         self._prepared: dict[str, tuple[str, bool]] = {}
 
@@ -77,6 +83,7 @@ class PanelState:
         self._lacks_segmentation = volume_node is not None and segmentation_node is None
         if volume_node is not None and segmentation_node is not None:
             self._message = ""
+            self._names |= {volume_node.GetName(), segmentation_node.GetName()}
             with self.saying_problems():
                 self.case = Case(volume_node, segmentation_node, self._drawn, self._nodes_gone)
         self.refresh()
@@ -93,6 +100,7 @@ class PanelState:
         case = self.case
         if case is not None:
             with self.saying_problems():
+                self._names |= case.names
                 case.drop_removed()
                 structures = case.structures()
                 drawings = {key: case.revision(key) for key in case.keys}
@@ -143,7 +151,10 @@ class PanelState:
             self.engine.prepare(self.case, few, self.training.scribbles)
 
     def note(self, sentence: str) -> None:
-        """Keep something in the log only."""
+        """Keep something in the log only, without what may say whose scan it is."""
+        if self.case is not None:
+            self._names |= self.case.names
+        sentence = _anonymous(sentence, self._names)
         self.log.append(f"{time.strftime('%H:%M:%S')}  {sentence}")
         logging.info("PromptSeg: %s", sentence)
 
@@ -173,6 +184,7 @@ class PanelState:
         case, self.case = self.case, None
         self._drawings, self._prepared, self._just_applied = {}, {}, False
         if case is not None:
+            self._names |= case.names
             case.close()
 
     @contextmanager
@@ -196,6 +208,14 @@ class PanelState:
             message=self._message,
         )
         self._changed()
+
+
+def _anonymous(sentence: str, names: Iterable[str]) -> str:
+    """A sentence without these names, however they are capitalized, and without paths."""
+    parts = "|".join(re.escape(name) for name in sorted(filter(None, names), key=len, reverse=True))
+    if parts:
+        sentence = re.sub(rf"(?<!\w)({parts})(?!\w)", "…", sentence, flags=re.IGNORECASE)
+    return _PATH.sub("…", sentence)
 
 
 def _fraction(work: Work | None) -> float:

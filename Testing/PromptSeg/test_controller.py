@@ -336,6 +336,22 @@ def test_a_deleted_node_ends_the_work(drawn: Any, client: PlayedClient, scene: A
     assert "was deleted" in drawn.situation.message
 
 
+def test_the_log_says_neither_names_nor_paths(
+    drawn: Any, client: PlayedClient, scene: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    drawn.case.volume_node.SetName("DOE, JOHN")
+    drawn.train()
+    drawn.say("liver: the token was saved as /home/doe/My tokens/liver 2.promptseg (new): look there")
+    drawn.say("C:\\Users\\Doe\\token cannot be read: choose 1/2 or another")
+    scene.RemoveNode(drawn.case.volume_node)
+    assert "DOE, JOHN" in drawn.situation.message
+    log = [line.partition("  ")[2] for line in drawn.log]
+    assert log[0] == "Training: …."
+    assert log[1:3] == ["…: the token was saved as … (new): look there.", "…: choose 1/2 or another."]
+    assert len(log) == 4 and not any(name in "".join([*log, caplog.text]).lower() for name in ("doe", "liver"))
+
+
 def test_another_scan_makes_the_engine_forget_the_classes(drawn: Any, client: PlayedClient) -> None:
     trained(drawn, client)
     client.take()
