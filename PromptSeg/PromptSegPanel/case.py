@@ -109,6 +109,7 @@ class Case:
                     None if result is None else result.confidence,
                     None if result is None else result.ml,
                     self.drawings.was_remade(key),
+                    self.drawings.crossing_plane(key),
                 )
             )
         return tuple(structures)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import slicer
 from slicer.i18n import tr as _
 
-from PromptSegPanel.guidance import Situation, Structure, drawing_hint, slices_text
+from PromptSegPanel.guidance import Situation, Structure, drawing_hint, plane_text, slices_text
 
 _SINGLETON_TAG = "PromptSeg"
 # The tools that draw or that limit where is drawn. Those that fill a whole structure would leave nothing to learn.
@@ -72,10 +72,9 @@ class DrawSection:
 
 def _line(structure: Structure) -> str:
     red, green, blue = structure.color
-    planes = {"axial": _("axial"), "coronal": _("coronal"), "sagittal": _("sagittal")}
     if structure.drawn:
         text = _("{slices} drawn, {plane}").format(
-            slices=slices_text(structure.drawn), plane=planes.get(structure.plane, structure.plane)
+            slices=slices_text(structure.drawn), plane=plane_text(structure.plane)
         )
     else:
         text = _("nothing drawn yet")

@@ -26,7 +26,7 @@ class Structure:
 
     drawn: slices drawn on, across `plane`; chosen: ticked for training; trained: its token knows all that is drawn;
     confidence and ml: of what is in the preview; remade: nearly all of its slices count as drawn, since they were
-    changed after it was applied.
+    changed after it was applied; crossed_by: plane of a slice that was drawn across these and does not count.
     """
 
     key: str
@@ -39,6 +39,7 @@ class Structure:
     confidence: float | None = None
     ml: float | None = None
     remade: bool = False
+    crossed_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,10 @@ def slices_text(count: int) -> str:
     return _("1 slice") if count == 1 else _("{count} slices").format(count=count)
 
 
+def plane_text(plane: str) -> str:
+    return {"axial": _("axial"), "coronal": _("coronal"), "sagittal": _("sagittal")}.get(plane, plane)
+
+
 def time_left(seconds: float | None) -> str:
     """Rounded, since an estimate that jumps every moment reads worse than a coarse one."""
     if seconds is None:
@@ -152,6 +157,11 @@ def drawing_hint(situation: Situation) -> str:
             "Every slice of {names} was changed, as by smoothing, and counts as drawn. If you did not mean that, press "
             "Undo in the editor before you train again."
         ).format(names=", ".join(remade))
+    for s in situation.structures:
+        if s.crossed_by:
+            return _("{name} is drawn on {plane} and {other} slices: only the {plane} ones count.").format(
+                name=s.name, plane=plane_text(s.plane), other=plane_text(s.crossed_by)
+            )
     few = [s for s in situation.structures if 0 < s.drawn < ENOUGH_SLICES]
     if not few:
         return ""

@@ -13,6 +13,7 @@ import slicer
 from PromptSegLib.engine.messages import SliceDrawing
 from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import Geometry, Volume, slice_stack
+from PromptSegLib.mrml.crossing import crossing_slice
 from PromptSegLib.mrml.grids import Region
 from PromptSegLib.mrml.memory import EMPTY, Memory, State, content_digests, digest_of
 from PromptSegLib.mrml.nodes import require_segment, require_segmentation, require_volume
@@ -26,13 +27,15 @@ _FEWEST_REMADE, _REMADE_SHARE = 10, 0.8
 @dataclass(frozen=True)
 class _Drawn:
     """axis: drawn across; slices: digest of each drawn slice; current: which of them are as the segment is now;
-    covered: see `Drawings.is_covered`; remade: see `Drawings.was_remade`."""
+    covered: see `Drawings.is_covered`; remade: see `Drawings.was_remade`; crossed: array axis of a slice that was drawn
+    across another one, and does not count."""
 
     axis: int
     slices: Mapping[int, str]
     current: frozenset[int]
     covered: bool = False
     remade: bool = False
+    crossed: int | None = None
 
 
 class Drawings:
@@ -88,7 +91,16 @@ class Drawings:
         drawn = self._drawn(segment_id)
         if drawn is None:
             return None
-        return slice_stack(geometry_from_node(self._volume_node), drawn.axis).plane, len(drawn.slices)
+        return self._plane_name(drawn.axis), len(drawn.slices)
+
+    def crossing_plane(self, segment_id: str) -> str:
+        """The plane of a slice that was drawn across the others and does not count, as in `summary`; empty if none was.
+
+        Raises:
+            InputError: if a node or the segment was deleted, or lies under a non-linear transform.
+        """
+        drawn = self._drawn(segment_id)
+        return "" if drawn is None or drawn.crossed is None else self._plane_name(drawn.crossed)
 
     def is_gapless(self, segment_id: str) -> bool:
         """Whether no slice between the first and the last one is left out of a segment that no result was applied to.
@@ -175,8 +187,9 @@ class Drawings:
         state = self._memory(segment_id).resembling(content_along)
         if state is None:
             axis = _drawn_axis(region, geometry_from_node(self._volume_node))
-            content = content_along(axis)
-            return _Drawn(axis, content, frozenset(content))
+            crossed, left_out = crossing_slice(region, axis) or (None, frozenset())
+            counting = {index: digest for index, digest in content_along(axis).items() if index not in left_out}
+            return _Drawn(axis, counting, frozenset(counting), crossed=crossed)
         content = content_along(state.axis)
         corrected = frozenset(state.differing(content))
         slices = {**state.drawn, **{index: content.get(index, EMPTY) for index in corrected}}
@@ -193,6 +206,9 @@ class Drawings:
             rows, columns = (region.box[other] for other in range(3) if other != axis)
             plane[rows, columns] = region.mask.take(index - region.box[axis].start, axis)
         return plane
+
+    def _plane_name(self, axis: int) -> str:
+        return str(slice_stack(geometry_from_node(self._volume_node), axis).plane)
 
     def _plane_shape(self, axis: int) -> tuple[int, int]:
         rows, columns = (length for k, length in enumerate(self._shape()) if k != axis)

@@ -86,6 +86,14 @@ def test_says_when_a_tool_changed_a_whole_segment() -> None:
     assert "press Undo" in drawing_hint(situation(structures=(replace(structure(60), remade=True),)))
 
 
+def test_says_when_two_planes_were_drawn_on() -> None:
+    from PromptSegPanel.guidance import drawing_hint
+
+    assert drawing_hint(situation(structures=(structure(3, crossed_by="coronal"),))) == (
+        "Kidney is drawn on axial and coronal slices: only the axial ones count."
+    )
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(None, ""), (2, "a few seconds left"), (33, "35 s left"), (150, "2 min left")]
 )

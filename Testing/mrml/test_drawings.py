@@ -82,6 +82,29 @@ def test_a_drawing_is_read_across_the_axis_it_was_drawn(
     assert desk.drawings.summary("organ") == (plane, 3)
 
 
+@pytest.mark.parametrize(("other", "plane"), [(1, "coronal"), (2, "sagittal")])
+def test_a_slice_across_the_others_does_not_count(desk: Desk, other: int, plane: str) -> None:
+    before = desk.drawings.read("organ")
+    assert desk.drawings.crossing_plane("organ") == ""
+    desk.editor.paint("organ", on_slices(ORGAN, [SHAPE[other] // 2], other))
+    assert same(desk.drawings.read("organ"), before)
+    assert desk.drawings.summary("organ") == ("axial", 3)
+    assert desk.drawings.crossing_plane("organ") == plane
+
+
+def test_thin_ends_of_a_structure_are_no_crossing_slice(scene: slicer.vtkMRMLScene) -> None:
+    desk = Desk(slices=())
+    for ends in (np.s_[9, 12:13], np.s_[9:11, 11:13]):
+        organ = ORGAN.copy()
+        for index in np.flatnonzero(organ.any(axis=(1, 2)))[[0, -1]]:
+            organ[index] = False
+            organ[(index, *ends)] = True
+        desk.editor.paint("bone", organ)
+        assert desk.drawings.crossing_plane("bone") == ""
+        assert desk.drawings.summary("bone")[1] == np.count_nonzero(organ.any(axis=(1, 2)))
+        desk.editor.paint("bone", np.ones(SHAPE, bool), erase=True)
+
+
 def test_nothing_drawn_is_no_drawing(desk: Desk) -> None:
     assert desk.drawings.read("bone") is None
     assert desk.drawings.summary("bone") is None
