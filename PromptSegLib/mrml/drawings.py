@@ -15,6 +15,7 @@ from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import Geometry, Volume, slice_stack
 from PromptSegLib.mrml.crossing import crossing_slice
 from PromptSegLib.mrml.grids import Region
+from PromptSegLib.mrml.layers import LayerRevisions
 from PromptSegLib.mrml.memory import EMPTY, Memory, State, content_digests, digest_of
 from PromptSegLib.mrml.nodes import require_segment, require_segmentation, require_volume
 from PromptSegLib.mrml.records import DRAWINGS, SegmentRecords, follow_segments
@@ -59,6 +60,7 @@ class Drawings:
         self._segmentation_node = require_segmentation(segmentation_node)
         self._volume_node = require_volume(volume_node)
         self._records = SegmentRecords(segmentation_node, DRAWINGS)
+        self._layers = LayerRevisions(segmentation_node)
         self._known: dict[str, tuple[tuple[object, ...], _Drawn | None]] = {}
         follow_segments(self, segmentation_node)
 
@@ -168,7 +170,7 @@ class Drawings:
         places = world_to_volume @ layer_to_world(layer, self._segmentation_node)
         record = self._segmentation_node.GetNodeReference(DRAWINGS)
         key = (
-            layer.GetMTime(),
+            self._layers.revision(layer, segment.GetLabelValue()),
             segment.GetLabelValue(),
             tuple(np.round(places, 6).ravel()),
             self._shape(),

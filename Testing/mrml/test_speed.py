@@ -13,6 +13,7 @@ import slicer
 from PromptSegLib.engine.messages import Preview
 from PromptSegLib.mrml.drawings import Drawings
 from PromptSegLib.mrml.preview import PreviewNode
+from PromptSegLib.mrml.segments import region_on_volume
 from PromptSegLib.mrml.tokens import store_token, stored_tokens
 from PromptSegLib.mrml.volumes import revision, volume_from_node
 from Testing.mrml.builders import Editor, add_segmentation, add_volume, ellipsoid, on_slices
@@ -39,6 +40,39 @@ class Stopwatch:
         value = call()
         self.seconds[name] = time.process_time() - start
         return value
+
+
+def test_a_stroke_makes_nobody_look_at_the_other_segments(
+    scene: slicer.vtkMRMLScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape, count = (10, 24, 90), 9
+    volume = add_volume(np.zeros(shape, np.int16), np.diag([0.8, 0.8, 1.5, 1.0]))
+    names = [f"organ {number}" for number in range(count)]
+    segmentation = add_segmentation(volume, *names)
+    editor = Editor(segmentation, volume)
+    for number, name in enumerate(names):
+        organ = np.zeros(shape, bool)
+        organ[2:8:2, 4:16, 10 * number : 10 * number + 8] = True
+        editor.paint(name, organ)
+    assert segmentation.GetSegmentation().GetNumberOfLayers() == 1
+    drawings, read = Drawings(segmentation, volume), []
+
+    def counted(node: object, segment_id: str, scan: object) -> object:
+        read.append(segment_id)
+        return region_on_volume(node, segment_id, scan)
+
+    monkeypatch.setattr("PromptSegLib.mrml.drawings.region_on_volume", counted)
+    before = [drawings.revision(name) for name in names]
+    assert read == names
+    for columns, touched in ((slice(15, 19), ["organ 1"]), (slice(15, 22), ["organ 1", "organ 2"])):
+        stroke = np.zeros(shape, bool)
+        stroke[2, 15:20, columns] = True
+        read.clear()
+        editor.paint("organ 1", stroke)
+        after = [drawings.revision(name) for name in names]
+        changed = [name for name, old, new in zip(names, before, after, strict=True) if old != new]
+        assert read == changed == touched
+        before = after
 
 
 @pytest.mark.slow
