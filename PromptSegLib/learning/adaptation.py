@@ -36,8 +36,9 @@ not do is find more of it all over the scan."""
 HELD_OUT_SCANS = 0.25
 """Of several scans, this share (at least one) is kept aside to tell whether the difference helps."""
 
-LEAST_GAIN = 0.005
-"""DSC on what was kept aside by which a difference must be better than none."""
+LEAST_GAIN, LEAST_GAIN_OF_ONE = 0.03, 0.1
+"""DSC on what was kept aside, of several scans and of a single one, by which a difference must be better than none: it
+is little that is kept aside, and what one patient gains from a drawing of his own says little of the next."""
 
 _PULL = 5.0
 """Weight, per scan, of how far the numbers have gone from where they started, in relation to their size."""
@@ -191,7 +192,8 @@ class _Adapter(Tuner):
     def _keep_if_better(self, parameters: dict[str, Tensor], step: int) -> tuple[float | None, bool]:
         dsc = self._held_out_dsc(parameters)
         is_base = not self.best
-        needed = self._highest_dsc + (LEAST_GAIN if self.best_dsc == self.base_dsc else 0.0)
+        least = LEAST_GAIN if self.drawing.scans > 1 else LEAST_GAIN_OF_ONE
+        needed = self._highest_dsc + (least if self.best_dsc == self.base_dsc else 0.0)
         better = dsc is None or is_base or dsc > needed
         if better:
             self._keep(parameters, step, dsc)
