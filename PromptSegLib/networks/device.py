@@ -41,7 +41,8 @@ def full_precision() -> Iterator[None]:
     small temperature needs all their digits."""
     with ExitStack() as stack:
         for kind in DEVICES[1:]:
-            if torch.is_autocast_enabled(kind):
+            # Torch before 2.5 raises where it has no autocast for a device.
+            if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         yield
 
