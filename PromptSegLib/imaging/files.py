@@ -14,14 +14,18 @@ from PromptSegLib.errors import InputError
 
 def require_writable(path: Path) -> None:
     """InputError unless a file can be written to ``path``, as far as that can be known before it is."""
-    if not path.parent.is_dir():
-        raise InputError(f"the folder {path.parent} does not exist: create it or choose another place for {path.name}")
-    if path.is_dir():
-        raise InputError(f"{path} cannot be written, since it is a folder: choose another name")
+    _require_place(path)
     try:
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise write_error(path, error) from error
+
+
+def _require_place(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {path.parent} does not exist: create it or choose another place for {path.name}")
+    if path.is_dir():
+        raise InputError(f"{path} cannot be written, since it is a folder: choose another name")
 
 
 def require_apart(path: Path, needed: Iterable[Path]) -> None:
@@ -40,7 +44,7 @@ def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
     is missing, cannot be written to, or the disk is full.
     """
     path = Path(path)
-    require_writable(path)
+    _require_place(path)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=suffix, dir=path.parent)
     except OSError as error:
