@@ -165,7 +165,8 @@ class Case:
             save_state: makes the undo step.
             scribbles: results may fill the drawn slices, beside the strokes.
         """
-        results = {key: result for key, result in self.results.items() if key in self.keys}
+        self.drop_removed()
+        results = self.results
         apply_results(
             self.segmentation_node,
             self.volume_node,
