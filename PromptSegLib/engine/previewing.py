@@ -24,6 +24,11 @@ class PreviewOrder:
         self._order = [first + i for i in reversed_bits if i < count]
         self._next = 0
 
+    @property
+    def slices(self) -> list[int]:
+        """All of them, in their order."""
+        return list(self._order)
+
     def next(self, focus: int | None) -> list[int]:
         """The slice that the user looks at, if it is one of them, and the next ones in turn."""
         chosen = [focus] if focus in self._order else []

@@ -40,9 +40,6 @@ from PromptSegLib.networks.weights import load_network
 from PromptSegLib.tokens.class_token import ClassToken, Terminology, parse_token
 from PromptSegLib.tokens.recognition import Recognition
 
-PREVIEWS_AHEAD = 4
-"""Of so many previews, the slices are looked at before training begins, if there is time."""
-
 T = TypeVar("T")
 
 GPU_BECAME_FULL = "The graphics card ran out of memory: the work goes on with the processor, which takes longer."
@@ -311,6 +308,7 @@ class Session:
                 options,
                 color=info.color,
                 terminology=Terminology(*info.terminology) if info.terminology else None,
+                before=entry.token,
                 encode=partial(self._features.encode, self._network),
                 ready=ready,
                 report=report,
@@ -336,7 +334,7 @@ class Session:
         return Segmenter(self._network, tokens, kept=self._features, fingerprint=self._fingerprint)
 
     def _look_ahead(self, entry: _Class, image: Volume) -> Iterator[bool]:
-        """Look at the drawn slices, and at the one that is previewed first, one slice a step."""
+        """Look at the drawn slices, and at all that are previewed, the first one first; one or two slices a step."""
         try:
             scan = DrawnScan(image, self._annotation(entry, image))
             drawing = prepare_drawing([scan])
@@ -347,8 +345,8 @@ class Session:
             self._features.encode(self._network, part.image[None].to(self._network.device))
             yield True
         order = PreviewOrder(scan.annotation.slices, image.array.shape[scan.annotation.axis])
-        for _ in range(PREVIEWS_AHEAD):
-            self.encode_shown(image, drawing, order.next(None)[0])
+        for index in order.slices:
+            self.encode_shown(image, drawing, index)
             yield True
 
     def encode_shown(self, image: Volume, drawing: Drawing, index: int) -> None:

@@ -6,7 +6,7 @@ not change by a bit when a class is added.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -26,6 +26,7 @@ from PromptSegLib.inference.drawn import Drawn, fuse, keep_drawn
 from PromptSegLib.inference.found import Found, likelihood
 from PromptSegLib.inference.merging import MergedClasses
 from PromptSegLib.inference.neighborhood import Neighborhood
+from PromptSegLib.inference.reach import Reach
 from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.sight import BLOCK_SLICES, SeenBlock, Sight
 from PromptSegLib.learning.tuning import token_shapes
@@ -51,7 +52,7 @@ NO_BODY = -20.0
 class Segmentation:
     """labels: uint8 on the scan's grid, 1, 2, … in the order of the tokens; probabilities: float32 each, if wanted;
     confidences: per token, the mean probability of the voxels found, 0 where there are none; doubts: per token and
-    slice of its stack, how many pixels are undecided."""
+    slice of its stack, how many pixels are undecided, 0 on slices too far from the drawing to be looked at."""
 
     labels: Volume
     probabilities: tuple[Volume, ...] = ()
@@ -131,7 +132,9 @@ class Segmenter:
             maps = [group.stack.view(array) for array in kept]
             shapes, neighborhoods = self._shapes(group, drawn), self._neighborhoods(group, drawn)
             undrawn = {number: Found() for number in group.numbers if number not in neighborhoods}
-            for block in group.blocks(image, self.device):
+            reach, looked_at = self._reach(group, neighborhoods, probabilities), 0
+            for start in reach:
+                block = group.block(image, start, self.device)
                 part = block.part
                 for number, logit in zip(group.numbers, self._found(block, group, check), strict=True):
                     if maps:
@@ -139,6 +142,7 @@ class Segmenter:
                     shape_between = shapes.get(number)
                     if shape_between is not None:
                         logit = fuse(logit, shape_between, part)
+                    reach.saw(number, part, logit)
                     # A random walk decides nearly everything: what was in doubt before is what a drawing would settle.
                     merged.doubt(group.stack, number, part, logit)
                     if number in undrawn:
@@ -146,8 +150,9 @@ class Segmenter:
                     else:
                         logit = neighborhoods[number].take(logit, part, NO_BODY)
                         merged.enter(group.stack, number, (part,), logit)
-                done += part.stop - part.start
-                report(done / total)
+                looked_at += part.stop - part.start
+                report((done + looked_at) / total)
+            done += group.stack.shape[0]
             # Once for all classes of the group: it looks at the whole scan.
             placed = any(self.tokens[number].place is not None for number in undrawn)
             middles = body_middles(image.array, group.stack, group.window) if placed else None
@@ -214,6 +219,15 @@ class Segmenter:
             for place, logit in found.outside(neighborhood.place):
                 merged.enter(group.stack, number, place, logit)
         return neighborhood
+
+    def _reach(self, group: _Group, neighborhoods: Mapping[int, Neighborhood], everywhere: bool) -> Reach:
+        """What of the scan has to be looked at: of classes that were one piece when drawn here, their surroundings."""
+        slices, needed = group.stack.shape[0], None
+        bounded = all(n in neighborhoods and self.tokens[n].pieces == "one" for n in group.numbers)
+        if bounded and not self.all_pieces and not everywhere:
+            places = [neighborhoods[number].place[0] for number in group.numbers]
+            needed = slice(min(place.start for place in places), max(place.stop for place in places))
+        return Reach(slices, needed, group.numbers)
 
     @staticmethod
     def _shapes(group: _Group, drawn: Drawn | None) -> dict[int, DrawnShape | None]:

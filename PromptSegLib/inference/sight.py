@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,13 +54,9 @@ class Sight:
         """Equal for sights that see a scan in the same way."""
         return (self.stack.plane, self.grid, self.window)
 
-    def blocks(self, image: Volume, device: torch.device) -> Iterator[SeenBlock]:
-        """Blocks are always of the same slices, whatever memory allows, since the slices of one are seen in one box."""
-        for start in range(0, self.stack.shape[0], BLOCK_SLICES):
-            yield self.block(image, start, device)
-
     def block(self, image: Volume, start: int, device: torch.device) -> SeenBlock:
-        """The block that begins with slice ``start``."""
+        """The block that begins with slice ``start``: always of the same slices, whatever memory allows, since those
+        of one are seen in one box."""
         source = self.stack.view(image.array)
         part = slice(start, min(start + BLOCK_SLICES, len(source)))
         windowed = torch.from_numpy(np.ascontiguousarray(self.window.apply(source[part])))

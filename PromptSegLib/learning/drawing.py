@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -58,6 +60,11 @@ class WorkingSlice:
     known: Tensor
     scan: int = 0
     stands_for: float = 1.0
+
+    @cached_property
+    def seed(self) -> int:
+        """For what chance does to this slice: the same in every round of corrections, whatever else is drawn."""
+        return zlib.crc32(self.image.numpy().tobytes())
 
 
 @dataclass(frozen=True)

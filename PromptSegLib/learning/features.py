@@ -51,7 +51,7 @@ class FeatureCache:
 
     Args:
         training: bool (1, h, w) per slice: what may be trained on.
-        encode: in place of ``backbone.encode`` for the slices as drawn.
+        encode: in place of ``backbone.encode``.
         cancelled: asked before every slice; InterruptedError once it is true.
     """
 
@@ -67,13 +67,14 @@ class FeatureCache:
         keep_features: bool = True,
         cancelled: Callable[[], bool] = lambda: False,
     ):
-        self.backbone, self.device, self.seed, self.keep_features = backbone, device, seed, keep_features
+        self.device, self.seed, self.keep_features = device, seed, keep_features
+        self.encode = encode or backbone.encode
         self._drawn = list(zip(slices, training, strict=True))
         self.views: list[View] = []
         for part, known in self._drawn:
             if cancelled():
                 raise InterruptedError("training was cancelled before there was a first guess")
-            self._add(part.image, part.target, known, encode or backbone.encode)
+            self._add(part.image, part.target, known)
 
     def augment(self, enough: Callable[[], bool] = lambda: False) -> None:
         """Add randomly changed views of every slice, until ``enough`` is true."""
@@ -83,21 +84,21 @@ class FeatureCache:
         extra = min(AUGMENTED_VIEWS, max(0, MAX_VIEWS // len(self._drawn) - 1))
         shapes, intensities = shape_augmentation(), intensity_augmentation(AUGMENTATION_STRENGTH)
         for repeat in range(1, 1 + extra):
-            for number, (part, training) in enumerate(self._drawn):
+            for part, training in self._drawn:
                 if enough():
                     return
-                draw = self.seed + 7919 * repeat + number
+                draw = (self.seed + 7919 * repeat + part.seed) % 2**31
                 shapes.set_random_state(seed=draw)
                 changed = shapes({"image": part.image, "target": part.target, "known": training.float()})
                 image, target, known = (torch.as_tensor(np.asarray(changed[k])) for k in ("image", "target", "known"))
                 # Only what is wholly known stays known: next to unknown pixels, the target is a blend with nothing.
-                self._add(augment(intensities, image[None], draw)[0], target, known > 0.99, self.backbone.encode)
+                self._add(augment(intensities, image[None], draw)[0], target, known > 0.99)
 
-    def _add(self, image: Tensor, target: Tensor, known: Tensor, encode: Callable[[Tensor], Features]) -> None:
+    def _add(self, image: Tensor, target: Tensor, known: Tensor) -> None:
         features = None
         if self.keep_features:
             with torch.no_grad():
-                features = encode(image[None].to(self.device))
+                features = self.encode(image[None].to(self.device))
         self.views.append(View(image.to(self.device), target, known, features))
 
     def crop(self, generator: torch.Generator) -> Crop:

@@ -43,7 +43,7 @@ def split(
             order = torch.randperm(len(empty), generator=generator)
             chosen |= {empty[i] for i in order[: math.ceil(HELD_OUT_SHARE * len(empty))].tolist()}
     for number, part in enumerate(slices):
-        aside = torch.full_like(part.known, number in chosen) if whole else _some_tiles(part, generator)
+        aside = torch.full_like(part.known, number in chosen) if whole else _some_tiles(part, generator.initial_seed())
         training.append(part.known & ~aside)
         held_out.append(part.known & aside)
     pairs = list(zip(training, slices, strict=True))
@@ -54,8 +54,12 @@ def split(
     return training, held_out
 
 
-def _some_tiles(part: WorkingSlice, generator: torch.Generator) -> Tensor:
-    """Tiles of a slice, (1, h, w) bool; none if all of the structure, or nothing of it, would lie in them."""
+def _some_tiles(part: WorkingSlice, seed: int) -> Tensor:
+    """Tiles of a slice, (1, h, w) bool; none if all of the structure, or nothing of it, would lie in them.
+
+    The same in every round: what is held out was never trained on, also by the token that tuning goes on from.
+    """
+    generator = torch.Generator().manual_seed(seed + part.seed)
     rows, columns = (n // HELD_OUT_TILE for n in part.known.shape[1:])
     tiles = torch.rand(1, 1, rows, columns, generator=generator) < HELD_OUT_SHARE
     aside = F.interpolate(tiles.float(), scale_factor=HELD_OUT_TILE, mode="nearest")[0] > 0.5

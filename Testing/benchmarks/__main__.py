@@ -41,7 +41,7 @@ from Testing.benchmarks.results import Result, Results, require_same_settings
 from Testing.benchmarks.variant_table import Row
 
 ALWAYS = ("speed", "resources", "in-scan", "across", "corrections")
-QUESTIONS = (*ALWAYS, "variants", "suggestions", "uncertainty")
+QUESTIONS = (*ALWAYS, "ablation", "variants", "suggestions", "uncertainty")
 
 
 Step = tuple[str, Callable[[Result], int]]
@@ -63,7 +63,9 @@ class Question:
 def main(
     only: Annotated[str, typer.Option(help=f"One of {', '.join(QUESTIONS)}; the first {len(ALWAYS)} by default.")] = "",
     patients: Annotated[int, typer.Option(help="Patients, but for across and variants.")] = 5,
-    drawn: Annotated[str, typer.Option(help="Numbers of drawn slices: 1,2,3,5,7 for in-scan, 3 for uncertainty.")] = "",
+    drawn: Annotated[
+        str, typer.Option(help="Numbers of drawn slices: 1,2,3,5,7 for in-scan, 3,5 for ablation, 3 for uncertainty.")
+    ] = "",
     trunk: Annotated[
         bool, typer.Option("--trunk", help="Six organs of a trunk scan in in-scan and uncertainty, too.")
     ] = False,
@@ -77,7 +79,8 @@ def main(
     methods: Annotated[
         str,
         typer.Option(
-            help=f"Some of {', '.join(registry.METHODS)}; of variants, {', '.join(KEYS)}; "
+            help=f"Some of {', '.join(registry.METHODS)}; of ablation and across also "
+            f"{', '.join(registry.ABLATIONS)}; of variants, {', '.join(KEYS)}; "
             f"of suggestions, {', '.join(suggestions.NAMES)}."
         ),
     ] = "",
@@ -125,6 +128,9 @@ def main(
     def run_in_scan(comparison: Comparison, results: Results) -> None:
         in_scan.compare(comparison, results, patients, _numbers(drawn or "1,2,3,5,7"), trunk)
 
+    def run_ablation(comparison: Comparison, results: Results) -> None:
+        in_scan.compare(comparison, results, patients, _numbers(drawn or "3,5"), trunk)
+
     def run_across(comparison: Comparison, results: Results) -> None:
         across.compare(comparison, results, others, _numbers(scans or "1,3,5,10"), sparse)
 
@@ -147,7 +153,15 @@ def main(
             ("drawn scans", lambda result: result.drawn),
             run_across,
             registry.ACROSS,
-            registry.ACROSS,
+            (*registry.ACROSS, *registry.ABLATIONS.values()),
+        ),
+        Question(
+            "ablation",
+            "In the drawn scan, without one part at a time: undrawn slices",
+            ("drawn slices", lambda result: result.drawn),
+            run_ablation,
+            registry.ABLATION,
+            registry.ABLATION,
         ),
         Question(
             "corrections",
@@ -158,7 +172,7 @@ def main(
             tuple(registry.METHODS.values()),
         ),
     )
-    questions = tuple(question for question in questions if not only or question.name.startswith(only))
+    questions = tuple(q for q in questions if (q.name.startswith(only) if only else q.name != "ablation"))
     if not questions and only not in ("suggestions", "uncertainty"):
         return
     network = load_backbone(find_backbone(backbone), find_device(device))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import numpy as np
 
 from PromptSegLib.apps.demo import draw_slices
 from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
 from PromptSegLib.imaging.volume import Volume
+from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.learning.drawing import DrawnScan
 from Testing.benchmarks.comparing import MARGIN, Comparison, Lesson, find, ours_of, record
 from Testing.benchmarks.data import Case, around, cases
 from Testing.benchmarks.methods.method import Method, Setup
-from Testing.benchmarks.results import Key, Result, Results
+from Testing.benchmarks.methods.promptseg import Tuned
+from Testing.benchmarks.results import Key, Results
 from Testing.benchmarks.scoring import score
 
 
@@ -31,23 +34,23 @@ def compare(comparison: Comparison, results: Results, patients: int, first: int,
 
 
 def _correct(case: Case, method: Method, setup: Setup, results: Results, first: int, rounds: int) -> None:
+    """All rounds, anew where one is missing: each goes on from the one before."""
+    keys: list[Key] = [(case.source, case.organ, first, method.key, setup.seed, n) for n in range(rounds + 1)]
+    if all(results.get(key) is not None for key in keys):
+        return
     part, truth = around(case.image, case.truth, MARGIN)
     drawn = set(draw_slices(truth, first)[1])
-    for correction in range(rounds + 1):
-        key: Key = (case.source, case.organ, first, method.key, setup.seed, correction)
-        result = results.get(key) or _run(key, method, setup, part, truth, drawn, results)
+    setup = replace(setup, features=ScanFeatures())
+    for key in keys:
+        annotation = draw(part, truth, drawn)
+        learned, learning = Lesson([DrawnScan(part, annotation)], setup, ours_of(results, key)).learn(method)
+        found, finding = find(method, learned, part, annotation)
+        worst = worst_slice(wrong_pixels(found, truth), drawn)
+        record(results, key, score(found, truth, part.geometry.spacing), learning, finding, worst)
         # Where nothing is wrong any more, the user just looks again.
-        drawn |= {result.worst} - {-1}
-
-
-def _run(
-    key: Key, method: Method, setup: Setup, part: Volume, truth: np.ndarray, drawn: Collection[int], results: Results
-) -> Result:
-    annotation = draw(part, truth, drawn)
-    learned, learning = Lesson([DrawnScan(part, annotation)], setup, ours_of(results, key)).learn(method)
-    found, finding = find(method, learned, part, annotation)
-    worst = worst_slice(wrong_pixels(found, truth), drawn)
-    return record(results, key, score(found, truth, part.geometry.spacing), learning, finding, worst)
+        drawn |= {worst} - {-1}
+        if isinstance(learned, Tuned):
+            setup = replace(setup, before=learned.token)
 
 
 def wrong_pixels(found: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.inference.evaluation import evaluate
+from PromptSegLib.inference.segmenter import Segmenter
+from PromptSegLib.tokens.class_token import ClassToken
+from Testing.benchmarks import corrections
+from Testing.benchmarks.comparing import Comparison
+from Testing.benchmarks.data import Case
 from Testing.benchmarks.measuring import measured
+from Testing.benchmarks.methods import promptseg
 from Testing.benchmarks.methods.method import Method, Setup, as_drawn
-from Testing.benchmarks.methods.registry import METHODS, NAMES, choose
+from Testing.benchmarks.methods.promptseg import NETWORK_ALONE, PROMPTSEG, tune_token
+from Testing.benchmarks.methods.registry import ABLATIONS, METHODS, NAMES, choose
 from Testing.benchmarks.plots import plot_results
 from Testing.benchmarks.results import Result, Results, require_same_settings
 from Testing.benchmarks.scoring import Score, score
@@ -42,6 +51,50 @@ def test_every_method_finds_the_organ(method: Method) -> None:
     if method.across:
         assert method.find(learned, image, None).shape == truth.shape
     assert tiny_backbone().fingerprint() == fingerprint, "a method that trains weights must work on a copy"
+
+
+@pytest.mark.parametrize("method", ABLATIONS.values(), ids=ABLATIONS)
+def test_what_was_switched_off_is_on_again_afterwards(method: Method) -> None:
+    drawn, (image, truth) = drawn_scan(), scan()
+    setup = Setup(tiny_backbone(), replace(FAST, steps=1, probe_steps=10))
+    product = tune_token([drawn], setup)
+    before = PROMPTSEG.find(product, image, drawn.annotation)
+    without = method.find(method.learn([drawn], setup), image, drawn.annotation)
+    assert without.shape == truth.shape and without.dtype == bool
+    for index in drawn.annotation.drawn:
+        np.testing.assert_array_equal(without[index], truth[index])
+    assert np.array_equal(PROMPTSEG.find(product, image, drawn.annotation), before)
+
+
+def test_without_the_walk_shape_and_brightness_it_is_the_network_alone() -> None:
+    drawn, (image, _) = drawn_scan(), scan()
+    tuned = tune_token([drawn], Setup(tiny_backbone(), replace(FAST, steps=1, probe_steps=10)))
+    with patch.object(Segmenter, "_shapes", staticmethod(lambda group, drawn: {})):
+        bare = ABLATIONS["without-walk"].find(tuned, image, drawn.annotation)
+    np.testing.assert_array_equal(bare, NETWORK_ALONE.find(tuned, image, drawn.annotation))
+    assert not np.array_equal(bare, PROMPTSEG.find(tuned, image, drawn.annotation))
+
+
+def test_corrections_go_on_from_the_round_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, truth = scan()
+    monkeypatch.setattr(corrections, "cases", lambda *_: [Case("scan", "organ", image, truth)])
+    starts: list[ClassToken | None] = []
+    real = promptseg.tune
+
+    def noting(*arguments: Any, before: ClassToken | None, **options: Any) -> ClassToken:
+        starts.append(before)
+        return real(*arguments, before=before, **options)
+
+    monkeypatch.setattr(promptseg, "tune", noting)
+    setup = Setup(tiny_backbone(), replace(FAST, steps=1, probe_steps=10))
+    path = tmp_path / "corrections.csv"
+    for _ in range(2):
+        corrections.compare(Comparison([PROMPTSEG], setup, [0]), Results(path), 1, 3, 2)
+        assert [start is None for start in starts] == [True, False, False], "nothing is run again"
+    assert [r.round for r in Results(path)] == [0, 1, 2]
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    corrections.compare(Comparison([PROMPTSEG], setup, [0]), Results(path), 1, 3, 2)
+    assert [start is None for start in starts] == 2 * [True, False, False], "a chain is run anew as a whole"
 
 
 def test_methods_are_chosen_by_name() -> None:

@@ -19,7 +19,7 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.window import Window
 from PromptSegLib.inference.suggestion import suggest_slice
-from PromptSegLib.learning import tuning
+from PromptSegLib.learning import tuner
 from PromptSegLib.learning.features import FeatureCache
 from PromptSegLib.tokens.centers import Center
 from PromptSegLib.tokens.class_token import ClassToken, parse_token
@@ -31,7 +31,7 @@ from Testing.support import dsc, random_token, scan, tiny_backbone, tuned_token
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "load_network", lambda name, device: tiny_backbone())
-    monkeypatch.setattr(tuning, "_MOST_STEPS", 10)
+    monkeypatch.setattr(tuner, "_MOST_STEPS", 10)
     # Views of changed slices help no random network.
     monkeypatch.setattr(FeatureCache, "augment", lambda cache, enough: None)
 
@@ -171,7 +171,7 @@ def test_what_is_drawn_is_looked_at_ahead_and_learned_the_same(monkeypatch: pyte
     slices = 0
     while ahead.work_ahead():
         slices += 1
-    assert slices == 3 + session_module.PREVIEWS_AHEAD
+    assert slices == 3 + 11, "slices 1 to 11 are previewed"
     ahead.focus = (0, 3)
     order.clear()
     found = ahead.tune(["a"], report=lambda p: order.append(p.stage)).tokens["a"]
@@ -192,7 +192,7 @@ def test_an_empty_slice_counts_also_when_all_slices_are_drawn() -> None:
     slices = 0
     while session.work_ahead():
         slices += 1
-    assert slices == len(truth) + session_module.PREVIEWS_AHEAD
+    assert slices == 2 * len(truth)
 
 
 def test_what_cannot_be_learned_is_not_looked_at() -> None:

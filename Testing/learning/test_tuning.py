@@ -15,12 +15,13 @@ from torch import Tensor
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
 from PromptSegLib.inference.segmenter import Segmenter
-from PromptSegLib.learning import holding_out, tuning
-from PromptSegLib.learning.drawing import DrawnScan
-from PromptSegLib.learning.tuning import TuningProgress, token_shapes, tune
+from PromptSegLib.learning import correcting, holding_out, tuning
+from PromptSegLib.learning.drawing import DrawnScan, prepare_drawing
+from PromptSegLib.learning.tuning import TuningOptions, TuningProgress, token_shapes, tune
 from PromptSegLib.networks.backbone import Features
 from PromptSegLib.networks.presets import PUNetPreset
 from PromptSegLib.networks.weights import load_backbone
+from PromptSegLib.tokens.centers import Center
 from PromptSegLib.tokens.class_token import ClassToken, Terminology
 from Testing.support import (
     FAST,
@@ -309,3 +310,62 @@ def test_smaller_batches_when_memory_runs_out_learn_the_same(monkeypatch: pytest
     assert sizes == [4, 2, 2]
     for name, numbers in expected.numbers.items():
         assert np.allclose(found.numbers[name], numbers, atol=1e-4), name
+
+
+def corrected(token: ClassToken, options: TuningOptions = SHORT) -> ClassToken:
+    """What tuning makes of a token after one more slice was drawn."""
+    return tune([drawn_scan((3, 5, 6, 9))], "Organ", tiny_backbone(), options, before=token)
+
+
+def test_a_correction_goes_on_from_the_token() -> None:
+    token = tuned_token()
+    watched: list[ClassToken] = []
+    image = drawn_scan((3, 5, 6, 9))
+    again = tune([image], "Organ", tiny_backbone(), SHORT, before=token, watch=watched.append)
+    assert same_numbers(watched[0], token), "what there was is shown at once"
+    assert not same_numbers(again, token) and undrawn_dsc(again, (3, 5, 6, 9)) > 0.8
+    assert again.training.steps >= token.training.steps and again.training.seconds >= token.training.seconds
+    assert again.training.slices == 4
+    close = [np.abs(again.numbers[n] - token.numbers[n]).mean() for n in token.numbers if "tokens" in n]
+    anew = tune([image], "Organ", tiny_backbone(), SHORT)
+    far = [np.abs(anew.numbers[n] - token.numbers[n]).mean() for n in token.numbers if "tokens" in n]
+    assert max(close) < min(far)
+
+
+def test_a_correction_takes_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(correcting, "STEPS", 3)
+    progress: list[TuningProgress] = []
+    options = replace(FAST, steps=None)
+    tune([drawn_scan((3, 5, 6, 9))], "Organ", tiny_backbone(), options, before=tuned_token(), report=progress.append)
+    assert [p.step for p in progress] == [1, 2, 3]
+
+
+def test_a_correction_stays_at_the_tokens_spacing_while_it_suits() -> None:
+    token = tuned_token()
+    near, far = (replace(token, spacing_mm=token.spacing_mm * factor) for factor in (1.25, 1.75))
+    assert corrected(near).spacing_mm == near.spacing_mm
+    assert corrected(far).spacing_mm == token.spacing_mm
+
+
+def test_what_does_not_fit_is_learned_anew() -> None:
+    anew = tune([drawn_scan((3, 5, 6, 9))], "Organ", tiny_backbone(), SHORT)
+    centers = replace(tuned_token(), centers=(Center("B", {}, tuned_token().training, None),))
+    of_another = replace(tuned_token(), backbone=replace(tuned_token().backbone, fingerprint="0" * 64))
+    head_alone = tuned_token(prompting="end")
+    for token in (centers, of_another, head_alone, replace(tuned_token(), plane="coronal")):
+        assert same_numbers(corrected(token), anew)
+
+
+def test_a_token_that_finds_nothing_of_the_drawing_is_no_start() -> None:
+    token = tuned_token()
+    blind = replace(token, numbers=token.numbers | {"head.offset": np.full_like(token.numbers["head.offset"], -50)})
+    assert undrawn_dsc(corrected(blind, FAST), (3, 5, 6, 9)) > 0.8
+    assert corrected(blind).training.steps <= SHORT.steps, "no earlier steps are counted"
+
+
+def test_tiles_that_were_held_out_stay_held_out() -> None:
+    few, more = (prepare_drawing([drawn_scan(slices)]).slices for slices in ((3, 6, 9), (3, 5, 6, 9)))
+    before, after = (holding_out.split(slices, torch.Generator().manual_seed(0))[1] for slices in (few, more))
+    assert any(known.any() for known in before)
+    for old, new in zip(before, (after[0], after[2], after[3]), strict=True):
+        assert torch.equal(old, new)

@@ -12,18 +12,26 @@ import numpy as np
 from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.inference.components import keep_pieces
+from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.learning.tuning import TuningOptions
 from PromptSegLib.networks.backbone import BackboneModule
+from PromptSegLib.tokens.class_token import ClassToken
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a method may work with. options: of PromptSeg, with the seed for all; seconds: that the others may learn."""
+    """What a method may work with.
+
+    options: of PromptSeg, with the seed for all; seconds: that the others may learn; before: the token of the drawing
+    before it was corrected; features: of the scan that is corrected, from earlier rounds.
+    """
 
     backbone: BackboneModule
     options: TuningOptions
     seconds: float = 0.0
+    before: ClassToken | None = None
+    features: ScanFeatures | None = None
 
     @property
     def seed(self) -> int:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.inference.drawn import Drawn
+from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.segmenter import Segmenter
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.learning.tuning import tune
@@ -16,11 +19,25 @@ from PromptSegLib.networks.backbone import BackboneModule
 from PromptSegLib.tokens.class_token import ClassToken
 from Testing.benchmarks.methods.method import Method, Setup, as_drawn
 
-Tuned = tuple[BackboneModule, ClassToken]
+
+@dataclass(frozen=True)
+class Tuned:
+    """features: of the scan, kept from round to round where one scan is corrected."""
+
+    backbone: BackboneModule
+    token: ClassToken
+    features: ScanFeatures | None = None
+
+    def segmenter(self, token: ClassToken | None = None) -> Segmenter:
+        """token: in place of the one that was tuned."""
+        return Segmenter(self.backbone, [token or self.token], kept=self.features)
 
 
 def tune_token(scans: Sequence[DrawnScan], setup: Setup) -> Tuned:
-    return setup.backbone, tune(scans, "Structure", setup.backbone, setup.options)
+    before, features = setup.before, setup.features
+    encode = None if features is None else partial(features.encode, setup.backbone)
+    token = tune(scans, "Structure", setup.backbone, setup.options, before=before, encode=encode)
+    return Tuned(setup.backbone, token, features)
 
 
 def as_guide(annotation: Annotation) -> Drawn:
@@ -31,12 +48,12 @@ def as_guide(annotation: Annotation) -> Drawn:
 
 def _find(tuned: Tuned, image: Volume, annotation: Annotation | None) -> np.ndarray:
     drawn = None if annotation is None else as_guide(annotation)
-    found: np.ndarray = Segmenter(tuned[0], [tuned[1]]).segment(image, drawn).labels.array == 1
+    found: np.ndarray = tuned.segmenter().segment(image, drawn).labels.array == 1
     return found
 
 
 def _find_alone(tuned: Tuned, image: Volume, annotation: Annotation | None) -> np.ndarray:
-    (probability,) = Segmenter(tuned[0], [tuned[1]]).segment(image, probabilities=True).probabilities
+    (probability,) = tuned.segmenter().segment(image, probabilities=True).probabilities
     return as_drawn(probability.array > 0.5, annotation)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol, TypeVar
 
 from PromptSegLib.errors import InputError
+from Testing.benchmarks.methods.ablations import ABLATIONS
 from Testing.benchmarks.methods.fine_tuning import DECODER, FULL
 from Testing.benchmarks.methods.grow_from_seeds import GROW_FROM_SEEDS
 from Testing.benchmarks.methods.linear_probe import LINEAR_PROBE
@@ -30,11 +31,12 @@ METHODS = {
     )
 }
 
-NAMES = {key: method.name for key, method in METHODS.items()}
+NAMES = {key: method.name for key, method in (METHODS | ABLATIONS).items()}
 
 IN_SCAN = tuple(method for method in METHODS.values() if method is not DECODER)
 ACROSS = tuple(method for method in METHODS.values() if method.across)
 CORRECTIONS = (PROMPTSEG, INTERPOLATION)
+ABLATION = (PROMPTSEG, NETWORK_ALONE, *ABLATIONS.values())
 
 
 class Keyed(Protocol):
@@ -45,7 +47,7 @@ class Keyed(Protocol):
 K = TypeVar("K", bound=Keyed)
 
 
-def choose(names: str, default: Sequence[K], allowed: Sequence[K], known: Collection[str] = METHODS.keys()) -> list[K]:
+def choose(names: str, default: Sequence[K], allowed: Sequence[K], known: Collection[str] = NAMES.keys()) -> list[K]:
     """The methods of a comma-separated list of keys that ``allowed`` has, ``default`` for none.
 
     known: keys that there are, also those of methods that are of no use for the question at hand.

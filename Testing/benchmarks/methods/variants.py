@@ -82,6 +82,6 @@ def _tune(scans: Sequence[DrawnScan], setup: Setup, prompting: str) -> Tuned:
 
 def _find(tuned: Tuned, image: Volume, annotation: Annotation | None) -> np.ndarray:
     """By the network alone and uncalibrated, as the other variants do it."""
-    backbone, token = tuned
-    network = Slicewise(Adapted.of(backbone, token.numbers), token.plane, token.spacing_mm)
+    token = tuned.token
+    network = Slicewise(Adapted.of(tuned.backbone, token.numbers), token.plane, token.spacing_mm)
     return fine_tuning.find(network, image, annotation)

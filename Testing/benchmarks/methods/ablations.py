@@ -1,0 +1,99 @@
+"""PromptSeg with one part switched off at a time: what each brings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from unittest.mock import patch
+
+import numpy as np
+
+from PromptSegLib.imaging.annotation import Annotation
+from PromptSegLib.imaging.volume import SliceStack, Volume
+from PromptSegLib.imaging.working_grid import SPACINGS_MM
+from PromptSegLib.inference import neighborhood
+from PromptSegLib.inference.neighborhood import Neighborhood, Place
+from PromptSegLib.inference.segmenter import Segmenter
+from PromptSegLib.learning import drawing, features
+from PromptSegLib.learning.drawing import DrawnScan
+from PromptSegLib.tokens.class_token import Calibration, ClassToken
+from Testing.benchmarks.methods.method import Method, Setup
+from Testing.benchmarks.methods.promptseg import Tuned, as_guide, tune_token
+
+Without = Callable[[], AbstractContextManager[object]]
+"""While it is entered, a part is switched off."""
+
+
+def _finding(key: str, name: str, without: Without, token: Callable[[ClassToken], ClassToken] = lambda t: t) -> Method:
+    """The same token, used without a part."""
+    return Method(key, name, tune_token, partial(_find, without=without, token=token), across=True)
+
+
+def _learning(key: str, name: str, without: Without = nullcontext, **options: object) -> Method:
+    """Another token, learned without a part or with other options."""
+    learn = partial(_learn, without=without, options=options)
+    return Method(key, name, learn, partial(_find, without=nullcontext, token=lambda t: t), across=True)
+
+
+def _learn(scans: Sequence[DrawnScan], setup: Setup, without: Without, options: dict[str, object]) -> Tuned:
+    with without():
+        return tune_token(scans, replace(setup, options=replace(setup.options, **options)))  # type: ignore[arg-type]
+
+
+def _find(
+    tuned: Tuned,
+    image: Volume,
+    annotation: Annotation | None,
+    without: Without,
+    token: Callable[[ClassToken], ClassToken],
+) -> np.ndarray:
+    drawn = None if annotation is None else as_guide(annotation)
+    with without():
+        found: np.ndarray = tuned.segmenter(token(tuned.token)).segment(image, drawn).labels.array == 1
+    return found
+
+
+def _unsettled(self: Neighborhood, image: object, stack: SliceStack, *_: object) -> Iterator[tuple[Place, np.ndarray]]:
+    yield self.place, self.logits.astype(np.float32)
+
+
+def _no_appearance(values: np.ndarray, *_: object) -> np.ndarray:
+    return np.zeros_like(values)
+
+
+def _native(diameter_mm: float, native_mm: float) -> float:
+    return min(SPACINGS_MM, key=lambda s: abs(np.log(s / native_mm)))
+
+
+ABLATIONS = {
+    method.key: method
+    for method in (
+        _finding("without-walk", "without the random walk", lambda: patch.object(Neighborhood, "settle", _unsettled)),
+        _finding(
+            "without-appearance",
+            "without the drawing's brightness",
+            lambda: patch.object(neighborhood, "appearance_logits", _no_appearance),
+        ),
+        _finding(
+            "without-shape",
+            "without the drawn shape",
+            lambda: patch.object(Segmenter, "_shapes", staticmethod(lambda group, drawn: {})),
+        ),
+        _finding("all-pieces", "with all pieces", nullcontext, lambda t: replace(t, pieces="many")),
+        _finding("without-place", "without the place in the body", nullcontext, lambda t: replace(t, place=None)),
+        _finding("uncalibrated", "uncalibrated", nullcontext, lambda t: replace(t, calibration=Calibration())),
+        _learning("one-step", "first guess and one step", steps=1),
+        _learning("without-probe", "without the probe", probe_steps=0),
+        _learning("head-alone", "without deep prompts", prompting="end"),
+        _learning("prompts-everywhere", "prompts in the encoder, too", prompting="full"),
+        _learning(
+            "without-augmentation", "without changed views", lambda: patch.object(features, "AUGMENTED_VIEWS", 0)
+        ),
+        _learning(
+            "native-grid", "at the scan's own spacing", lambda: patch.object(drawing, "working_spacing", _native)
+        ),
+    )
+}
+"""Some say nothing in the drawn scan (the place), some nothing on others (the drawn shape)."""
