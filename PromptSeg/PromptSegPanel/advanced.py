@@ -48,6 +48,7 @@ class AdvancedSection:
         ui.wheelhousePathLineEdit.currentPath = settings.value(WHEELHOUSE_SETTING, "")
         ui.deviceComboBox.connect("currentIndexChanged(int)", lambda index: self._choose())
         ui.promptingComboBox.connect("currentIndexChanged(int)", lambda index: self._choose())
+        ui.anewCheckBox.connect("toggled(bool)", lambda checked: self._choose())
         ui.backboneComboBox.connect("currentIndexChanged(int)", lambda index: self._choose_listed_backbone())
         ui.advancedCollapsibleButton.connect("contentsCollapsed(bool)", lambda collapsed: self._offer_backbones())
         ui.backbonePathLineEdit.connect("currentPathChanged(QString)", lambda path: self._choose_backbone())
@@ -58,6 +59,11 @@ class AdvancedSection:
     @property
     def prompting(self) -> str:
         return str(self._ui.promptingComboBox.currentData)
+
+    @property
+    def anew(self) -> bool:
+        """Not kept in the settings: it is for the one drawing that went wrong."""
+        return bool(self._ui.anewCheckBox.checked)
 
     def update(self, situation: Situation) -> None:
         if self._ui.advancedCollapsibleButton.collapsed:
@@ -80,7 +86,7 @@ class AdvancedSection:
         settings.setValue(PROMPTING_SETTING, self.prompting)
         settings.setValue(WHEELHOUSE_SETTING, self._ui.wheelhousePathLineEdit.currentPath)
         self._controller.engine.options = options
-        self._controller.training = replace(self._controller.training, prompting=self.prompting)
+        self._controller.training = replace(self._controller.training, prompting=self.prompting, anew=self.anew)
         self._controller.refresh()
 
     def _choose_backbone(self) -> None:

@@ -43,6 +43,7 @@ class Controller(PanelState):
                 keys=list(keys),
                 seconds=self.training.seconds,
                 prompting=self.training.prompting,
+                anew=self.training.anew,
             )
 
     def use_what_is_learned(self) -> None:

@@ -140,7 +140,7 @@ class Panel:
             if volume_node is not None and not scan.fits(parameters.segmentation, volume_node):
                 parameters.segmentation = scan.segmentation_of(volume_node)
         self.controller.training = TrainingOptions(
-            parameters.timeBudget, self._advanced.prompting, parameters.scribbles
+            parameters.timeBudget, self._advanced.prompting, parameters.scribbles, self._advanced.anew
         )
         self._draw.set_nodes(volume_node, parameters.segmentation)
         self.controller.set_scan(volume_node, parameters.segmentation)

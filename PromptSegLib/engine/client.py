@@ -120,13 +120,14 @@ class Client:
         keys: Sequence[str],
         seconds: float = 90.0,
         prompting: str | None = None,
+        anew: bool = False,
         *,
         report: Callable[[Progress], None] = lambda progress: None,
         preview: Callable[[Preview], None] = lambda preview: None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> TuneResult:
         """As `Session.tune`; waits."""
-        job = self.submit("tune", keys=list(keys), seconds=seconds, prompting=prompting)
+        job = self.submit("tune", keys=list(keys), seconds=seconds, prompting=prompting, anew=anew)
         job.on_progress.append(report)
         job.on_preview.append(preview)
         result: TuneResult | None = self._wait(job, cancelled)

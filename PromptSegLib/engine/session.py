@@ -161,6 +161,7 @@ class Session:
         keys: Sequence[str],
         seconds: float = 90.0,
         prompting: str | None = None,
+        anew: bool = False,
         *,
         report: Callable[[Progress], None] = _nothing,
         preview: Callable[[Preview], None] = _nothing,
@@ -174,6 +175,7 @@ class Session:
         Args:
             seconds: upper limit per class.
             prompting: one of the backbone's variants, None for its default.
+            anew: do not go on from the tokens that there are.
             checkpoint: called with key and token whenever a token got better.
             cancelled: asked often; the best tokens so far are then returned.
         """
@@ -210,7 +212,9 @@ class Session:
                     checkpoint(key, token.to_bytes())
                     previewer.show(token)
 
-                entry.token = self._tune(scan, entry, options, ready, progress, improved, cancelled)
+                entry.token = self._tune(
+                    scan, entry, None if anew else entry.token, options, ready, progress, improved, cancelled
+                )
             except InterruptedError:
                 return TuneResult(tokens, True)
             except (InputError, RuntimeError, MemoryError) as error:
@@ -292,6 +296,7 @@ class Session:
         self,
         scan: DrawnScan,
         entry: _Class,
+        before: ClassToken | None,
         options: TuningOptions,
         ready: Callable[[Drawing], None],
         report: Callable[[TuningProgress], None],
@@ -308,7 +313,7 @@ class Session:
                 options,
                 color=info.color,
                 terminology=Terminology(*info.terminology) if info.terminology else None,
-                before=entry.token,
+                before=before,
                 encode=partial(self._features.encode, self._network),
                 ready=ready,
                 report=report,

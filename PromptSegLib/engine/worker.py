@@ -193,11 +193,12 @@ class Worker:
         def checkpoint(key: str, token: bytes) -> None:
             self._send({"event": "checkpoint", "id": number, "key": key, "token": token})
 
-        def tune(keys: tuple[str, ...], seconds: float, prompting: str | None) -> Any:
+        def tune(keys: tuple[str, ...], seconds: float, prompting: str | None, anew: bool) -> Any:
             return self.session.tune(
                 keys,
                 seconds,
                 prompting,
+                anew,
                 report=self._report(number),
                 preview=preview,
                 checkpoint=checkpoint,

@@ -78,6 +78,7 @@ def test_every_control_has_a_tool_tip(person: Any) -> None:
         "backboneComboBox",
         "backbonePathLineEdit",
         "promptingComboBox",
+        "anewCheckBox",
         "timeBudgetSlider",
         "wheelhousePathLineEdit",
         "clearCacheButton",
@@ -223,6 +224,18 @@ def test_offers_what_the_backbone_can_train(person: Any, tmp_path: Path, qt_sett
     assert person.controller.engine.options.backbone == str(tmp_path / "mine.safetensors")
     person.ui.backbonePathLineEdit.currentPath = str(tmp_path / "no_such.safetensors")
     assert offered() == ["decoder", "start", "full"] and person.controller.training.prompting == "decoder"
+
+
+def test_learning_from_scratch_is_for_this_time_only(person: Any) -> None:
+    box = person.ui.anewCheckBox
+    assert not box.checked and not person.controller.training.anew
+    box.checked = True
+    assert person.controller.training.anew
+    person.ui.timeBudgetSlider.value = 30
+    person.panel.read_parameters()
+    assert person.controller.training.anew
+    box.checked = False
+    assert not person.controller.training.anew
 
 
 def test_deleting_the_segmentation_asks_for_another(person: Any, patient: Any, scene: Any) -> None:

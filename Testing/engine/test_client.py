@@ -27,7 +27,7 @@ from PromptSegLib.errors import InputError
 from Testing.engine.support import ORGAN, planes, tiny_backbone_file, tiny_transport, wait
 from Testing.support import dsc, scan
 
-LONG = {"seconds": 600.0, "prompting": "decoder"}
+LONG = {"seconds": 600.0, "prompting": "decoder", "anew": False}
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_nothing_is_waited_for(client: Client) -> None:
     started = time.monotonic()
     jobs = [client.submit("set_image", image=image)]
     jobs.append(client.submit("annotate", key="a", info=ORGAN, drawing=planes(truth, 3, 6, 9)))
-    jobs.append(client.submit("tune", keys=["a"], seconds=60.0, prompting="decoder"))
+    jobs.append(client.submit("tune", keys=["a"], seconds=60.0, prompting="decoder", anew=False))
     jobs.append(client.submit("segment", keys=["a"]))
     assert time.monotonic() - started < 5, "tuning alone takes a minute"
     ended: list[str] = []
@@ -351,7 +351,7 @@ client = Client(tiny_transport, backbone=sys.argv[1])
 image, truth = scan()
 client.set_image(image)
 client.annotate("a", ORGAN, planes(truth, 3, 6, 9))
-client.submit("tune", keys=["a"], seconds=600.0, prompting="full")
+client.submit("tune", keys=["a"], seconds=600.0, prompting="full", anew=False)
 print(client.worker_pid, client._folder, flush=True)
 while True:
     client.poll(0.1)

@@ -195,6 +195,20 @@ def test_an_empty_slice_counts_also_when_all_slices_are_drawn() -> None:
     assert slices == 2 * len(truth)
 
 
+def test_training_again_goes_on_from_what_was_learned_unless_told_not_to() -> None:
+    session, truth = drawn_session()
+    first = parse_token(session.tune(["a"]).tokens["a"])
+    session.annotate("a", ORGAN, planes(truth, 3, 5, 6, 9))
+    again = parse_token(session.tune(["a"]).tokens["a"])
+    assert again.training.seconds > first.training.seconds and again.training.slices == 4
+    assert again.training.steps > first.training.steps
+    anew = parse_token(session.tune(["a"], anew=True).tokens["a"])
+    fresh, _ = drawn_session()
+    fresh.annotate("a", ORGAN, planes(truth, 3, 5, 6, 9))
+    expected = parse_token(fresh.tune(["a"]).tokens["a"])
+    assert all(np.array_equal(anew.numbers[name], array) for name, array in expected.numbers.items())
+
+
 def test_what_cannot_be_learned_is_not_looked_at() -> None:
     session, _ = drawn_session()
     session.annotate("a", ORGAN, SliceDrawing(0, {3: np.zeros((64, 64), np.uint8)}))

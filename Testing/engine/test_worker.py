@@ -59,7 +59,7 @@ def test_a_preview_that_the_disk_has_no_room_for_is_left_out(tmp_path: Path) -> 
         preview(Preview("a", 0, {3: np.ones((4, 4), bool)}))
         return TuneResult({"a": b"token"})
 
-    (answer,) = answers(tmp_path, "tune", tune, keys=("a",), seconds=1.0, prompting=None)
+    (answer,) = answers(tmp_path, "tune", tune, keys=("a",), seconds=1.0, prompting=None, anew=False)
     assert answer["event"] == "done" and answer["result"].tokens == {"a": b"token"}
 
 
