@@ -12,6 +12,7 @@ import typer
 
 from PromptSegLib.apps.console import output, progress_bar
 from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.files import require_folder
 
 
 def pretrain(
@@ -90,6 +91,10 @@ def pretrain(
     if out.suffix != SUFFIX:
         raise InputError(f"a backbone's file must end in {SUFFIX}: write {out.stem}{SUFFIX} instead of {out.name}")
     text = {} if card is None else _read_card(card)
+    cache = cache or out.with_suffix(".cache")
+    require_folder(cache, "prepared scans")
+    if log is not None:
+        require_folder(log, "logs")
     if held is None:
         held = steps // 10 if start is not None and classes else 0
     chosen = own_device(find_device(device))
@@ -126,7 +131,7 @@ def pretrain(
             pretrain_backbone(
                 recipe,
                 out,
-                cache or out.with_suffix(".cache"),
+                cache,
                 text,
                 report=lambda p: show(p.step / p.steps, _losses(p.losses)),
                 prepared=lambda number, total: prepared(number / total, f"{number} of {total} scans"),

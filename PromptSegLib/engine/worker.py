@@ -31,6 +31,9 @@ IMPORTED_AHEAD = ("torch._dynamo", "PromptSegLib.learning.augmentation")
 """What torch's optimizers, and training after its first guess, are going to import, which takes seconds: begun while
 the user draws."""
 
+_NOT_LOADED = (126, 127, 1114)
+"""What Windows says when a library of torch's, or one that it needs, is missing, does not fit, or fails to start."""
+
 _NO_MEMORY = ("out of memory", "not enough memory", "allocate memory")
 
 
@@ -226,6 +229,8 @@ def _told(error: Exception) -> tuple[str, str]:
     if isinstance(error, ImportError):
         first = str(error).partition("\n")[0]
         return "missing", f"{error.name or 'a Python package'} cannot be loaded ({first}): install it again"
+    if getattr(error, "winerror", None) in _NOT_LOADED:
+        return "missing", f"a library of torch's cannot be loaded ({str(error).splitlines()[0]}): install torch again"
     return "internal", f"the engine met an unexpected problem ({type(error).__name__})"
 
 

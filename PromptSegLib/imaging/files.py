@@ -28,6 +28,15 @@ def _require_place(path: Path) -> None:
         raise InputError(f"{path} cannot be written, since it is a folder: choose another name")
 
 
+def require_folder(path: Path, what: str) -> None:
+    """InputError if ``path``, a folder that will be made where it is missing, cannot be one. what: is to lie there."""
+    for place in (path, *path.parents):
+        if place.is_dir():
+            return
+        if place.exists():
+            raise InputError(f"{place} is a file, and {what} need a folder: choose another place")
+
+
 def require_apart(path: Path, needed: Iterable[Path]) -> None:
     """InputError if ``path``, which is to be written, is one of the files in ``needed``, by whatever name."""
     for other in needed:

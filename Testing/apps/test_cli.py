@@ -271,6 +271,8 @@ BAD_INPUT: list[tuple[str, dict[str, str | None], str]] = [
     ("pretrain --data . --out a.safetensors --classes 1:", {}, "is no base class"),
     ("pretrain --data . --out a.safetensors --pairs 0", {}, "nothing to learn from"),
     ("pretrain --data . --out a.safetensors --card missing.json", {}, "no model card"),
+    ("pretrain --data . --out a.safetensors --cache card.json", {}, "card.json is a file, and prepared scans need"),
+    ("pretrain --data . --out a.safetensors --log card.json/log", {}, "card.json is a file, and logs need a folder"),
     ("pretrain --data . --out a.safetensors --card scan.nii.gz", {}, "is not JSON"),
     ("pretrain --data . --out a.safetensors --card card.json", {}, "one JSON object"),
 ]

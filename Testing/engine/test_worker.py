@@ -63,6 +63,12 @@ def test_a_preview_that_the_disk_has_no_room_for_is_left_out(tmp_path: Path) -> 
     assert answer["event"] == "done" and answer["result"].tokens == {"a": b"token"}
 
 
+def windows_error(number: int, text: str) -> OSError:
+    error = OSError(text)
+    error.winerror = number  # type: ignore[attr-defined, unused-ignore]
+    return error
+
+
 @pytest.mark.parametrize(
     "error, kind, sentence",
     [
@@ -73,6 +79,8 @@ def test_a_preview_that_the_disk_has_no_room_for_is_left_out(tmp_path: Path) -> 
             "missing",
             "_C cannot be loaded (DLL load failed): install",
         ),
+        (windows_error(1114, "a routine failed\nand more"), "missing", "cannot be loaded (a routine failed): install"),
+        (windows_error(5, "access is denied"), "internal", "an unexpected problem (OSError)"),
         (MemoryError(), "memory", OUT_OF_MEMORY),
         (RuntimeError("DefaultCPUAllocator: not enough memory"), "memory", OUT_OF_MEMORY),
         (KeyError("x"), "internal", "an unexpected problem (KeyError)"),
