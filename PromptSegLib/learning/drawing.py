@@ -29,6 +29,9 @@ MAX_SLICES = 120
 
 EMPTY_SHARE = 1 / 3
 
+_CRUMB = 0.1
+"""Of the largest piece's size, how large another one may be that does not count."""
+
 _FEWEST_WITH_ENDS = 3
 """Fewer slices than that, chosen of more, are not the first and the last one: a structure's ends say least of it."""
 
@@ -234,15 +237,20 @@ def _place(scans: Sequence[DrawnScan], stacks: Sequence[SliceStack], windows: Se
 
 
 def _is_one_piece(scan: DrawnScan) -> bool:
-    """Whether every drawn slice shows the structure in one piece, but for crumbs."""
+    """Whether the structure is one piece, but for crumbs: in space where no slice was left out, or else on each slice.
+
+    A bow shows two pieces on most of its slices, and is one.
+    """
+    annotation = scan.annotation
+    showing = [index for index in annotation.slices if annotation.foreground(index).any()]
+    masks = [annotation.foreground(index).astype(np.uint8) for index in showing]
+    gapless = len(showing) > 1 and showing[-1] - showing[0] == len(showing) - 1
+    return _in_one_piece(np.stack(masks)) if gapless else all(_in_one_piece(mask) for mask in masks)
+
+
+def _in_one_piece(mask: np.ndarray) -> bool:
     import SimpleITK as sitk
 
-    for index in scan.annotation.slices:
-        mask = scan.annotation.foreground(index)
-        if not mask.any():
-            continue
-        components = sitk.RelabelComponent(sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)), True))
-        sizes = np.bincount(sitk.GetArrayViewFromImage(components).ravel())[1:]
-        if len(sizes) > 1 and sizes[1] > 0.1 * sizes[0]:
-            return False
-    return True
+    pieces = sitk.RelabelComponent(sitk.ConnectedComponent(sitk.GetImageFromArray(mask), True))
+    sizes = np.bincount(sitk.GetArrayViewFromImage(pieces).ravel())[1:]
+    return len(sizes) < 2 or bool(sizes[1] <= _CRUMB * sizes[0])

@@ -160,6 +160,20 @@ def test_one_piece_or_many() -> None:
     assert with_labels(labels).pieces == "one", "a crumb is no piece"
 
 
+def test_a_bow_is_one_piece_where_it_was_drawn_without_a_gap() -> None:
+    """Two branches on each slice but the last, as of a jaw."""
+    labels = np.zeros(scan()[0].array.shape, np.uint8)
+    labels[3:8, 20:40, 20:24] = labels[3:8, 20:40, 40:44] = 1
+    labels[8, 20:40, 20:44] = 1
+    assert with_labels(labels).pieces == "one"
+    gap = labels.copy()
+    gap[5] = 0
+    assert with_labels(gap).pieces == "many", "what lies between is not known"
+    labels[8] = 0
+    assert with_labels(labels).pieces == "many", "nothing joins them"
+    assert with_labels(labels * (np.arange(64) < 30).astype(np.uint8)).pieces == "one"
+
+
 def test_many_slices_are_thinned_out_evenly() -> None:
     image, truth = scan((200, 32, 32), (1.0, 4.0, 4.0))
     found = prepare_drawing([DrawnScan(image, drawing(image, truth, np.flatnonzero(truth.any((1, 2)))))])
