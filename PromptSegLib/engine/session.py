@@ -40,6 +40,10 @@ from PromptSegLib.networks.weights import load_network
 from PromptSegLib.tokens.class_token import ClassToken, Terminology, parse_token
 from PromptSegLib.tokens.recognition import Recognition
 
+LOOKED_AT_AHEAD = 64
+"""Undrawn slices that the backbone looks at while the user draws. Of a tall structure in a fine scan, more would take
+minutes, and be in vain where another drawn slice asks for another working spacing."""
+
 T = TypeVar("T")
 
 GPU_BECAME_FULL = "The graphics card ran out of memory: the work goes on with the processor, which takes longer."
@@ -339,7 +343,7 @@ class Session:
         return Segmenter(self._network, tokens, kept=self._features, fingerprint=self._fingerprint)
 
     def _look_ahead(self, entry: _Class, image: Volume) -> Iterator[bool]:
-        """Look at the drawn slices, and at all that are previewed, the first one first; one or two slices a step."""
+        """Look at the drawn slices, and at those that are previewed first; one or two slices a step."""
         try:
             scan = DrawnScan(image, self._annotation(entry, image))
             drawing = prepare_drawing([scan])
@@ -350,7 +354,7 @@ class Session:
             self._features.encode(self._network, part.image[None].to(self._network.device))
             yield True
         order = PreviewOrder(scan.annotation.slices, image.array.shape[scan.annotation.axis])
-        for index in order.slices:
+        for index in order.slices[:LOOKED_AT_AHEAD]:
             self.encode_shown(image, drawing, index)
             yield True
 

@@ -209,6 +209,15 @@ def test_training_again_goes_on_from_what_was_learned_unless_told_not_to() -> No
     assert all(np.array_equal(anew.numbers[name], array) for name, array in expected.numbers.items())
 
 
+def test_no_more_than_so_many_slices_are_looked_at_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "LOOKED_AT_AHEAD", 2)
+    session, _ = drawn_session()
+    slices = 0
+    while session.work_ahead():
+        slices += 1
+    assert slices == 3 + 2
+
+
 def test_what_cannot_be_learned_is_not_looked_at() -> None:
     session, _ = drawn_session()
     session.annotate("a", ORGAN, SliceDrawing(0, {3: np.zeros((64, 64), np.uint8)}))
