@@ -265,7 +265,9 @@ def tokens_info(file: Path, as_json: Json = False) -> None:
     if as_json:
         print_json(description)
         return
-    _print_description({key: value for key, value in description.items() if key not in ("place", "profile", "centers")})
+    _print_description(
+        {key: value for key, value in description.items() if key not in ("place", "size", "profile", "centers")}
+    )
     if token.centers:
         output.print(center_commands.centers_table(token))
 

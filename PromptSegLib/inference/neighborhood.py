@@ -19,6 +19,7 @@ from PromptSegLib.imaging.working_grid import WorkingGrid
 from PromptSegLib.inference.appearance import appearance_logits
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.random_walk import random_walk
+from PromptSegLib.tokens.size import Size
 
 MARGIN_MM = 10.0
 MOST_VOXELS = 1_500_000
@@ -34,6 +35,7 @@ to 1.5 and weights from 0.2 to 2 change the mean DSC on training patients by les
 Place = tuple[slice, slice, slice]
 
 _SUREST = 1e-4
+_SHIFTS = np.linspace(-4, 3, 71)
 _AT_ONCE = 8
 _SOFT_TISSUE_HU = (-150.0, 250.0)
 
@@ -43,13 +45,15 @@ class Neighborhood:
     """A box of a stack around a drawing or what was found, and the logits found in it.
 
     place: (slices, rows, columns) of the stack; known: bool, voxels whose class the user gave, None if the user drew
-    nothing here; inside: bool, those of this class, or what was found of it; logits: float16.
+    nothing here; inside: bool, those of this class, or what was found of it; logits: float16; size: to be
+    expected, where nothing was drawn.
     """
 
     place: Place
     known: np.ndarray | None
     inside: np.ndarray
     logits: np.ndarray
+    size: Size | None = None
 
     @classmethod
     def of(cls, drawn: Drawn, label: int, stack: SliceStack) -> Neighborhood | None:
@@ -94,6 +98,12 @@ class Neighborhood:
         rest[own, rows, columns] = nothing
         return rest
 
+    def is_cut_off(self, stack: SliceStack) -> bool:
+        """Whether the scan ends where the structure does not."""
+        slices = self.place[0]
+        at_start = slices.start == 0 and bool(self.inside[0].any())
+        return at_start or (slices.stop == stack.shape[0] and bool(self.inside[-1].any()))
+
     def on_scan(self, stack: SliceStack, shape: tuple[int, ...]) -> np.ndarray:
         """``inside`` on the whole scan, bool of its array's ``shape``."""
         whole = np.zeros(shape, dtype=bool)
@@ -127,9 +137,13 @@ class Neighborhood:
             prior = special.expit(found + appearance_logits(values, share > 0.5, fixed, spacing[1:]))
             prior = np.where(fixed, share, prior).astype(np.float32)
             walked = random_walk(values, prior, fixed, spacing, check)
-        for first in range(0, len(walked), _AT_ONCE):
-            part = np.clip(walked[first : first + _AT_ONCE], _SUREST, 1 - _SUREST)
-            logits: np.ndarray = grid.from_working(torch.from_numpy(special.logit(part))).numpy()
+        settled = special.logit(np.clip(walked, _SUREST, 1 - _SUREST))
+        if self.size is not None:
+            volumes = np.array([np.count_nonzero(settled > -shift) for shift in _SHIFTS]) * math.prod(spacing) / 1000
+            settled += np.float32(self.size.likeliest(volumes, _SHIFTS))
+        for first in range(0, len(settled), _AT_ONCE):
+            part = torch.from_numpy(settled[first : first + _AT_ONCE])
+            logits: np.ndarray = grid.from_working(part).numpy()
             start = slices.start + first
             yield (slice(start, start + len(part)), rows, columns), logits
 

@@ -20,6 +20,7 @@ from PromptSegLib.imaging.window import KIND_NAMES, Window, window_for
 from PromptSegLib.imaging.working_grid import WorkingGrid, body_box, working_spacing
 from PromptSegLib.tokens.class_token import ClassToken
 from PromptSegLib.tokens.place import Place
+from PromptSegLib.tokens.size import Size
 
 MIN_BOX = 128
 """Smallest working image in pixels: what the crops of a training step take."""
@@ -34,6 +35,9 @@ _CRUMB = 0.1
 
 _FEWEST_WITH_ENDS = 3
 """Fewer slices than that, chosen of more, are not the first and the last one: a structure's ends say least of it."""
+
+_SURELY_WHOLE = 8
+"""Slices without a gap from which on a structure counts as wholly drawn, also if nothing is known beyond."""
 
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
@@ -72,7 +76,10 @@ class WorkingSlice:
 
 @dataclass(frozen=True)
 class Drawing:
-    """The drawn slices of all scans at one working spacing. place: of the structure in the body, if it can be told."""
+    """The drawn slices of all scans at one working spacing.
+
+    place: of the structure in the body, and size: if they can be told.
+    """
 
     slices: tuple[WorkingSlice, ...]
     plane: str
@@ -81,6 +88,7 @@ class Drawing:
     pieces: str
     scans: int
     place: Place | None = None
+    size: Size | None = None
 
 
 def prepare_drawing(
@@ -138,6 +146,7 @@ def prepare_drawing(
         pieces="one" if all(_is_one_piece(scan) for scan in scans) else "many",
         scans=len(scans),
         place=_place(scans, stacks, windows),
+        size=Size.of([volume for scan in scans if (volume := _volume_ml(scan)) is not None]),
     )
 
 
@@ -236,6 +245,25 @@ def _place(scans: Sequence[DrawnScan], stacks: Sequence[SliceStack], windows: Se
     return Place.of(np.concatenate(offsets))
 
 
+def _volume_ml(scan: DrawnScan) -> float | None:
+    """Of the structure; None if it may be larger than what was drawn, since slices were left out or the scan ends."""
+    annotation = scan.annotation
+    showing = [index for index in annotation.slices if annotation.foreground(index).any()]
+    first, last = showing[0], showing[-1]
+    if not _is_gapless(showing) or not annotation.drawn.issuperset(showing):
+        return None
+    if first == 0 or last == scan.image.array.shape[annotation.axis] - 1:
+        return None
+    if len(showing) < _SURELY_WHOLE and not annotation.drawn.issuperset((first - 1, last + 1)):
+        return None
+    voxels = sum(int(annotation.foreground(index).sum()) for index in showing)
+    return voxels * scan.image.geometry.voxel_volume_mm3 / 1000
+
+
+def _is_gapless(showing: Sequence[int]) -> bool:
+    return len(showing) > 1 and showing[-1] - showing[0] == len(showing) - 1
+
+
 def _is_one_piece(scan: DrawnScan) -> bool:
     """Whether the structure is one piece, but for crumbs: in space where no slice was left out, or else on each slice.
 
@@ -244,8 +272,7 @@ def _is_one_piece(scan: DrawnScan) -> bool:
     annotation = scan.annotation
     showing = [index for index in annotation.slices if annotation.foreground(index).any()]
     masks = [annotation.foreground(index).astype(np.uint8) for index in showing]
-    gapless = len(showing) > 1 and showing[-1] - showing[0] == len(showing) - 1
-    return _in_one_piece(np.stack(masks)) if gapless else all(_in_one_piece(mask) for mask in masks)
+    return _in_one_piece(np.stack(masks)) if _is_gapless(showing) else all(_in_one_piece(mask) for mask in masks)
 
 
 def _in_one_piece(mask: np.ndarray) -> bool:

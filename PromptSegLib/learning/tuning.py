@@ -95,6 +95,7 @@ def tune(
             pieces=drawing.pieces,
             calibration=calibration,
             place=drawing.place,
+            size=drawing.size or (before.size if before is not None and earlier is not None else None),
             profile=profile,
             numbers={key: value.detach().cpu().float().numpy() for key, value in tuner.best.items()},
             training=Training(

@@ -27,6 +27,7 @@ from PromptSegLib.tokens.records import (
     checked_name,
     printable,
 )
+from PromptSegLib.tokens.size import Size
 
 FORMAT = "promptseg-class-token"
 FORMAT_VERSION = 1
@@ -67,6 +68,7 @@ class ClassToken:
         pieces: whether the structure was one piece on the drawing ("one") or several ("many").
         numbers: float32 arrays by name.
         place: where in the body it lies; None if that was not recorded or could not be told.
+        size: how large it is; None if that was not recorded, or no scan was wholly drawn.
         profile: what the scans that it was learned from are like; None if that was not recorded.
         centers: for other hospitals or scanners; the token itself, without any of them, is their base.
     """
@@ -84,6 +86,7 @@ class ClassToken:
     calibration: Calibration = field(default_factory=Calibration)
     pieces: str = "one"
     place: Place | None = None
+    size: Size | None = None
     profile: Profile | None = None
     centers: tuple[Center, ...] = ()
 
@@ -140,6 +143,8 @@ class ClassToken:
         }
         if self.place is not None:
             described["place"] = self.place.describe()
+        if self.size is not None:
+            described["size"] = self.size.describe()
         if self.profile is not None:
             described["profile"] = self.profile.describe()
         if self.centers:
@@ -266,7 +271,7 @@ def _from_description(data: dict[str, Any], numbers: dict[str, np.ndarray], with
     if not (math.isfinite(window.lower) and math.isfinite(window.upper)):
         raise ValueError("window is not finite")
     terminology = data["terminology"]
-    place, profile = data.get("place"), data.get("profile")
+    place, size, profile = data.get("place"), data.get("size"), data.get("profile")
     base, deltas = split_numbers(numbers, len(data["centers"])) if with_centers else (numbers, [])
     if with_centers and not deltas:
         raise ValueError("no centers")
@@ -290,6 +295,7 @@ def _from_description(data: dict[str, Any], numbers: dict[str, np.ndarray], with
         training=Training.parse(data["training"]),
         numbers=base,
         place=None if place is None else Place.parse(place),
+        size=None if size is None else Size.parse(size),
         profile=None if profile is None else Profile.parse(profile),
         centers=parse_centers(data["centers"], deltas) if with_centers else (),
     )

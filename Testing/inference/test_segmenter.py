@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from PromptSegLib.errors import InputError
@@ -19,6 +20,7 @@ from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.segmenter import Segmentation, Segmenter
 from PromptSegLib.networks.backbone import Features, Prompts
 from PromptSegLib.tokens.class_token import Calibration, ClassToken
+from PromptSegLib.tokens.size import Size
 from Testing.support import drawn_labels, dsc, random_token, reoriented, scan, tiny_backbone, tuned_token
 
 
@@ -330,3 +332,22 @@ def test_refusals() -> None:
         Segmenter(network, [replace(token, prompting="sideways")])
     with pytest.raises(InputError, match="missing or unknown numbers"):
         Segmenter(network, [replace(token, prompting="full")])
+
+
+def test_where_nothing_was_drawn_the_size_to_be_expected_counts() -> None:
+    image, _ = scan(seed=9)
+    blurred = image.with_array(gaussian_filter(image.array.astype(np.float32), (0, 4, 4)).astype(np.int16))
+
+    def volume_ml(token: ClassToken, drawn: Drawn | None = None) -> float:
+        found = segment(blurred, token, drawn=drawn).labels.array == 1
+        return float(found.sum()) * blurred.geometry.voxel_volume_mm3 / 1000
+
+    plain = volume_ml(tuned_token())
+    smaller, larger = (replace(tuned_token(), size=Size(plain * factor, 0.35)) for factor in (0.3, 3))
+    assert 0 < volume_ml(smaller) < plain < volume_ml(larger)
+    _, truth = scan()
+    drawn = drawing_of(drawn_labels(truth, [3, 6, 9]), image, label1=(3, 6, 9))
+    assert volume_ml(smaller, drawn) == volume_ml(tuned_token(), drawn), "a drawing says more"
+    part = blurred.geometry
+    cut = Volume(blurred.array[4:9], Geometry((5, *part.shape[1:]), part.spacing))
+    assert np.array_equal(segment(cut, smaller).labels.array, segment(cut, tuned_token()).labels.array), "it is cut off"

@@ -14,6 +14,7 @@ from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.imaging.working_grid import BLOCK
 from PromptSegLib.learning.drawing import MAX_SLICES, MIN_BOX, Drawing, DrawnScan, prepare_drawing
 from PromptSegLib.learning.holding_out import dice, split
+from PromptSegLib.tokens.size import Size
 from Testing.support import SPACING, drawing, drawn_labels, drawn_scan, reoriented, scan
 
 
@@ -158,6 +159,36 @@ def test_one_piece_or_many() -> None:
     labels = drawn_labels(truth, [6])
     labels[6, 30, 10] = 1
     assert with_labels(labels).pieces == "one", "a crumb is no piece"
+
+
+def test_the_size_is_known_where_nothing_was_left_out() -> None:
+    image, truth = scan()
+    ml = float(np.prod(SPACING)) / 1000
+    showing = np.flatnonzero(truth.any(axis=(1, 2)))
+
+    def size_of(labels: np.ndarray, complete: bool = False) -> Size | None:
+        annotation = Annotation.from_label_map(image.with_array(labels.astype(np.uint8)), 1, complete=complete, axis=0)
+        return prepare_drawing([DrawnScan(image, annotation)]).size
+
+    whole = truth.copy()
+    whole[[0, -1]] = False
+    expected = Size.of([whole.sum() * ml])
+    assert size_of(whole) == expected and len(showing) > 8
+    assert size_of(whole & (np.arange(12) % 2 == 0)[:, None, None]) is None, "slices were left out"
+    short = whole & ((np.arange(12) > 3) & (np.arange(12) < 7))[:, None, None]
+    assert size_of(short) is None, "three slices, and nothing is known beyond"
+    assert size_of(short, complete=True) == Size.of([short.sum() * ml])
+    cut = whole.copy()
+    cut[0] = whole[5]
+    cut[1:5] = whole[5]
+    assert size_of(cut, complete=True) is None, "it goes on where the scan ends"
+
+
+def test_the_size_is_the_mean_of_all_scans_that_tell_it() -> None:
+    image, truth = scan()
+    parts = [drawing(image, truth, slices) for slices in (range(1, 10), range(2, 10), (3, 6, 9))]
+    volumes = [truth[first:10].sum() * float(np.prod(SPACING)) / 1000 for first in (1, 2)]
+    assert prepare_drawing([DrawnScan(image, part) for part in parts]).size == Size.of(volumes)
 
 
 def test_a_bow_is_one_piece_where_it_was_drawn_without_a_gap() -> None:

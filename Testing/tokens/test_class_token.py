@@ -23,6 +23,8 @@ from PromptSegLib.networks.presets import find_preset
 from PromptSegLib.networks.punet import PUNet
 from PromptSegLib.networks.weights import save_backbone
 from PromptSegLib.tokens.class_token import MAX_BYTES, ClassToken, checked_name, load_token, parse_token
+from PromptSegLib.tokens.place import Place
+from PromptSegLib.tokens.size import Size
 from Testing.support import drawn_scan, random_token, tiny_backbone, tuned_token
 
 
@@ -94,6 +96,13 @@ def test_round_trip_of_what_may_be_missing(token: ClassToken, tmp_path: Path) ->
     sparse.save(tmp_path / "a.promptseg")
     loaded = load_token(tmp_path / "a.promptseg")
     assert loaded.terminology is None and loaded.training.held_out_dsc is None
+
+
+def test_round_trip_of_where_and_how_large_it_is(token: ClassToken, tmp_path: Path) -> None:
+    known = replace(token, place=Place((-3.5, 2.0), None), size=Size(12.5, 0.25))
+    known.save(tmp_path / "a.promptseg")
+    loaded = load_token(tmp_path / "a.promptseg")
+    assert (loaded.place, loaded.size) == (known.place, known.size)
 
 
 @given(codes=st.lists(st.integers(0, 0x10FFFF), min_size=1, max_size=20))
