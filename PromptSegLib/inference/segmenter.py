@@ -215,11 +215,7 @@ class Segmenter:
         one_piece = token.pieces == "one" and not self.all_pieces
         likely = likelihood(token.place, middles, group.stack)
         neighborhood = found.neighborhood(group.stack, one_piece=one_piece, likelihood=likely)
-        if (
-            neighborhood is not None
-            and (one_piece or token.pieces == "many")
-            and not neighborhood.is_cut_off(group.stack)
-        ):
+        if neighborhood is not None and (one_piece or token.pieces == "many"):
             neighborhood.size = token.size
         if neighborhood is not None and not one_piece:
             for place, logit in found.outside(neighborhood.place):
