@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -429,6 +429,7 @@ singles = st.tuples(st.sampled_from(["--out", "--label", "--name"]), st.lists(va
 flags = st.tuples(st.sampled_from(["--json", "--complete", "-h"]), st.just([]))
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(command=st.sampled_from(["tune", "segment"]), options=st.lists(lists | singles | flags, max_size=6))
 def test_lists_are_spread(command: str, options: list[tuple[str, list[str]]]) -> None:
     given_words, expected, with_equals = [command], [command], [command]

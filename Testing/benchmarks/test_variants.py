@@ -117,11 +117,11 @@ def test_both_start_from_the_same_head() -> None:
 @pytest.mark.parametrize("prompting", ["full", "end"])
 def test_a_prompting_tunes_its_own_prompts_and_finds_the_organ(prompting: str) -> None:
     variant = VARIANTS[f"prompts-{prompting}"]
-    backbone, token = variant.method.learn([drawn_scan()], replace(SETUP, seconds=1000))
-    assert backbone is tiny_backbone() and token.prompting == prompting
-    assert sum(number.size for number in token.numbers.values()) == variant.trained
+    tuned = variant.method.learn([drawn_scan()], replace(SETUP, seconds=1000))
+    assert tuned.backbone is tiny_backbone() and tuned.token.prompting == prompting
+    assert sum(number.size for number in tuned.token.numbers.values()) == variant.trained
     image, truth = scan()
-    assert dsc(variant.method.find((backbone, token), image, None), truth) > 0.7
+    assert dsc(variant.method.find(tuned, image, None), truth) > 0.7
 
 
 @pytest.mark.usefixtures("five_steps")

@@ -22,6 +22,7 @@ from PromptSegLib.engine import client as client_module
 from PromptSegLib.engine import exchange
 from PromptSegLib.engine.client import Client
 from PromptSegLib.engine.messages import ClassInfo, Progress, SegmentedClass, TuneResult
+from PromptSegLib.engine.protocol import PROTOCOL_VERSION
 from PromptSegLib.engine.transport import SubprocessTransport
 from PromptSegLib.errors import InputError
 from Testing.engine.support import ORGAN, planes, tiny_backbone_file, tiny_transport, wait
@@ -264,7 +265,8 @@ def test_a_backbone_that_is_not_there_is_one_sentence() -> None:
 def test_another_version_of_the_protocol_is_refused(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "PROTOCOL_VERSION", client_module.PROTOCOL_VERSION + 1)
     client = Client(tiny_transport, backbone=backbone)
-    with pytest.raises(InputError, match="speaks version 2 and the panel version 3"):
+    versions = f"speaks version {PROTOCOL_VERSION} and the panel version {PROTOCOL_VERSION + 1}"
+    with pytest.raises(InputError, match=versions):
         client.set_image(scan()[0])
     client.close()
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from PromptSegLib.learning import prototypes, tuning
+from PromptSegLib.learning import prototypes
+from PromptSegLib.learning import tuner as module
 from PromptSegLib.learning.drawing import prepare_drawing
 from PromptSegLib.learning.prototypes import INITIAL_PROMPT_SCORE, deep_prompts, kmeans
 from Testing.support import FAST, drawn_scan, tiny_backbone
@@ -106,7 +107,7 @@ def test_what_a_graphics_card_sees_is_clustered_where_the_generator_is(
 
 def test_prompts_are_tuned_where_the_network_is(monkeypatch: pytest.MonkeyPatch) -> None:
     network, drawing = tiny_backbone(), prepare_drawing([drawn_scan([6])])
-    tuner = tuning.Tuner(drawing, network, network.encode, FAST, "decoder", 0.0, lambda: False)
-    monkeypatch.setattr(tuning, "deep_prompts", lambda *_: {"tokens": torch.zeros(1)})
+    tuner = module.Tuner(drawing, network, network.encode, FAST, "decoder", 0.0, lambda: False)
+    monkeypatch.setattr(module, "deep_prompts", lambda *_: {"tokens": torch.zeros(1)})
     tuner.device = torch.device("meta")
     assert tuner._deep_prompts()["tokens"].device == tuner.device
