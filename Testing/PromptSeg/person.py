@@ -20,7 +20,7 @@ MODULE = Path(__file__).resolve().parents[2] / "PromptSeg" / "PromptSeg.py"
 SHAPE = (12, 64, 64)
 SPACING = (12.0, 4.5, 4.5)
 
-LONG_S = 120.0
+LONG_S = 270.0
 """A worker that starts cold on a busy machine needs some of it."""
 
 
