@@ -5,7 +5,7 @@ Where the token finds next to nothing of what is drawn now, all begins anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -62,17 +62,17 @@ class Corrector(Tuner):
         """The token's numbers: a probe of the head alone would only undo what its prompts have learned."""
         if self._agreement({name: value[None] for name, value in self._numbers.items()}) < _AGREES_FROM:
             return super()._start(ready, improved)
-        self.earlier = self.token.training
+        self.earlier = self.token
         self.steps = self.options.steps or STEPS
         ready()
         return self._numbers
 
     def _agreement(self, parameters: dict[str, Tensor]) -> float:
         """DSC on all that is drawn."""
-        logits, targets, weights = [], [], []
+        return dice(*self._logits_on(parameters, self._known()))
+
+    def _known(self) -> Iterator[tuple[int, Tensor]]:
+        """Numbers and known pixels of all slices; InterruptedError once it was cancelled."""
         for number, part in enumerate(self.drawing.slices):
             self._check_cancelled()
-            logits.append(self._logits(parameters, number)[part.known])
-            targets.append(part.target[part.known])
-            weights.append(torch.full_like(targets[-1], part.stands_for))
-        return dice(torch.cat(logits), torch.cat(targets), torch.cat(weights))
+            yield number, part.known

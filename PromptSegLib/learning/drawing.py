@@ -248,7 +248,7 @@ def _place(scans: Sequence[DrawnScan], stacks: Sequence[SliceStack], windows: Se
 def _volume_ml(scan: DrawnScan) -> float | None:
     """Of the structure; None if it may be larger than what was drawn, since slices were left out or the scan ends."""
     annotation = scan.annotation
-    showing = [index for index in annotation.slices if annotation.foreground(index).any()]
+    showing, _ = _showing(annotation)
     first, last = showing[0], showing[-1]
     if not _is_gapless(showing) or not annotation.drawn.issuperset(showing):
         return None
@@ -270,7 +270,7 @@ def _is_one_piece(scan: DrawnScan) -> bool:
     A bow shows two pieces on most of its slices, and is one.
     """
     annotation = scan.annotation
-    showing = [index for index in annotation.slices if annotation.foreground(index).any()]
+    showing, _ = _showing(annotation)
     masks = [annotation.foreground(index).astype(np.uint8) for index in showing]
     return _in_one_piece(np.stack(masks)) if _is_gapless(showing) else all(_in_one_piece(mask) for mask in masks)
 

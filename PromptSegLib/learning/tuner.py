@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +19,7 @@ from PromptSegLib.learning.prototypes import deep_prompts, kmeans
 from PromptSegLib.networks.backbone import Backbone, Features, Prompts
 from PromptSegLib.networks.device import is_out_of_memory, release_memory
 from PromptSegLib.networks.head import HEAD_TOKENS, INITIAL_SCALE, class_logits
-from PromptSegLib.tokens.class_token import Calibration
-from PromptSegLib.tokens.records import Training
+from PromptSegLib.tokens.class_token import Calibration, ClassToken
 
 _EVALUATE_EVERY = 10
 _FEWEST_STEPS, _STEPS_PER_SLICE, _MOST_STEPS = 20, 2, 160
@@ -66,8 +65,8 @@ class TuningProgress:
 class Tuner:
     """One run of tuning.
 
-    best: the numbers to keep, without a leading class axis; steps: of the gradient, at most; earlier: how the token was
-    trained that tuning went on from, if it did.
+    best: the numbers to keep, without a leading class axis; steps: of the gradient, at most; earlier: the token that
+    tuning went on from, if it did.
     """
 
     most_evaluated = 6
@@ -105,7 +104,7 @@ class Tuner:
         self.best_dsc: float | None = None
         self.best_step = 0
         self.steps = options.steps or min(_FEWEST_STEPS + _STEPS_PER_SLICE * len(drawing.slices), _MOST_STEPS)
-        self.earlier: Training | None = None
+        self.earlier: ClassToken | None = None
         self._highest_dsc = 0.0
         self._at_once = _BATCH
 
@@ -294,9 +293,15 @@ class Tuner:
 
     def _held_out_logits(self, parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, targets and weights of all held-out pixels of the evaluated slices, flat."""
+        return self._logits_on(parameters, ((number, self.held_out[number]) for number in self.evaluated))
+
+    def _logits_on(
+        self, parameters: dict[str, Tensor], masks: Iterable[tuple[int, Tensor]]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, targets and weights of some pixels, flat. masks: numbers of slices, and bool (1, h, w)."""
         logits, targets, weights = [], [], []
-        for number in self.evaluated:
-            part, mask = self.drawing.slices[number], self.held_out[number]
+        for number, mask in masks:
+            part = self.drawing.slices[number]
             logits.append(self._logits(parameters, number)[mask])
             targets.append(part.target[mask])
             weights.append(torch.full_like(targets[-1], part.stands_for))

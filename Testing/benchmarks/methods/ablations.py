@@ -20,7 +20,7 @@ from PromptSegLib.learning import drawing, features
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.tokens.class_token import Calibration, ClassToken
 from Testing.benchmarks.methods.method import Method, Setup
-from Testing.benchmarks.methods.promptseg import Tuned, as_guide, tune_token
+from Testing.benchmarks.methods.promptseg import PROMPTSEG, Tuned, tune_token
 
 Without = Callable[[], AbstractContextManager[object]]
 """While it is entered, a part is switched off."""
@@ -34,7 +34,7 @@ def _finding(key: str, name: str, without: Without, token: Callable[[ClassToken]
 def _learning(key: str, name: str, without: Without = nullcontext, **options: object) -> Method:
     """Another token, learned without a part or with other options."""
     learn = partial(_learn, without=without, options=options)
-    return Method(key, name, learn, partial(_find, without=nullcontext, token=lambda t: t), across=True)
+    return Method(key, name, learn, PROMPTSEG.find, across=True)
 
 
 def _learn(scans: Sequence[DrawnScan], setup: Setup, without: Without, options: dict[str, object]) -> Tuned:
@@ -49,10 +49,8 @@ def _find(
     without: Without,
     token: Callable[[ClassToken], ClassToken],
 ) -> np.ndarray:
-    drawn = None if annotation is None else as_guide(annotation)
     with without():
-        found: np.ndarray = tuned.segmenter(token(tuned.token)).segment(image, drawn).labels.array == 1
-    return found
+        return PROMPTSEG.find(replace(tuned, token=token(tuned.token)), image, annotation)
 
 
 def _unsettled(self: Neighborhood, image: object, stack: SliceStack, *_: object) -> Iterator[tuple[Place, np.ndarray]]:

@@ -28,9 +28,8 @@ class Tuned:
     token: ClassToken
     features: ScanFeatures | None = None
 
-    def segmenter(self, token: ClassToken | None = None) -> Segmenter:
-        """token: in place of the one that was tuned."""
-        return Segmenter(self.backbone, [token or self.token], kept=self.features)
+    def segmenter(self) -> Segmenter:
+        return Segmenter(self.backbone, [self.token], kept=self.features)
 
 
 def tune_token(scans: Sequence[DrawnScan], setup: Setup) -> Tuned:
