@@ -22,7 +22,7 @@ from PromptSegLib.networks.head import HEAD_TOKENS, INITIAL_SCALE, class_logits
 from PromptSegLib.tokens.class_token import Calibration, ClassToken
 
 _EVALUATE_EVERY = 10
-_FEWEST_STEPS, _STEPS_PER_SLICE, _MOST_STEPS = 20, 2, 160
+_FEWEST_STEPS, _STEPS_PER_SLICE, _MOST_STEPS = 8, 2, 160
 _BATCH = 4
 _PROMPT_SLICES = 10
 _PROBE_PIXELS = 1000
