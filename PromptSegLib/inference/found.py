@@ -88,26 +88,38 @@ class Found:
         return logits
 
 
-def likelihood(place: whereabouts.Place | None, middles: np.ndarray | None, stack: SliceStack) -> Likelihood | None:
-    """Where a structure of this place in the body is likely to lie on a scan; None if its place is not known.
+def likelihood(
+    place: whereabouts.Place | None, middles: np.ndarray | None, against: np.ndarray | None, stack: SliceStack
+) -> Likelihood | None:
+    """Where a structure is likely to lie on a scan; None if neither its place nor its height in the body is known.
 
-    middles: of the body in each slice of the stack, see `body_middles`.
+    middles: of the body in each slice of the stack, see `body_middles`; against: of each voxel of the stack, what
+    speaks against its height, as a logit.
     """
-    if place is None or middles is None:
+    if (place is None or middles is None) and against is None:
         return None
-    _, row_mm, column_mm = stack.spacing
 
     def likely(index: int, rows: slice, columns: slice) -> np.ndarray:
-        down, right = middles[index]
-        offsets = np.meshgrid(
-            np.arange(rows.start, rows.stop) * row_mm - down,
-            np.arange(columns.start, columns.stop) * column_mm - right,
-            indexing="ij",
-        )
-        weights: np.ndarray = np.exp(-place.unlikeliness(np.stack(offsets, axis=-1), stack.plane))
+        unlikely = np.zeros((rows.stop - rows.start, columns.stop - columns.start))
+        if place is not None and middles is not None:
+            unlikely += place.unlikeliness(_offsets_mm(middles[index], rows, columns, stack), stack.plane)
+        if against is not None:
+            unlikely += against[index, rows, columns]
+        weights: np.ndarray = np.exp(-unlikely)
         return weights
 
     return likely
+
+
+def _offsets_mm(middle: np.ndarray, rows: slice, columns: slice, stack: SliceStack) -> np.ndarray:
+    """(rows, columns, 2): how far these pixels of a slice lie from the middle of its body."""
+    (_, row_mm, column_mm), (down, right) = stack.spacing, middle
+    offsets = np.meshgrid(
+        np.arange(rows.start, rows.stop) * row_mm - down,
+        np.arange(columns.start, columns.stop) * column_mm - right,
+        indexing="ij",
+    )
+    return np.stack(offsets, axis=-1)
 
 
 def _box(mask: np.ndarray) -> Place:

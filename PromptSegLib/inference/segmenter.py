@@ -19,7 +19,8 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN
 from PromptSegLib.imaging.body import body_middles
 from PromptSegLib.imaging.interpolation import DrawnShape
-from PromptSegLib.imaging.volume import Volume
+from PromptSegLib.imaging.outline import body_axis, heights_mm, outline
+from PromptSegLib.imaging.volume import SliceStack, Volume
 from PromptSegLib.imaging.working_grid import Box
 from PromptSegLib.inference.components import keep_pieces
 from PromptSegLib.inference.drawn import Drawn, fuse, keep_drawn
@@ -132,6 +133,7 @@ class Segmenter:
             maps = [group.stack.view(array) for array in kept]
             shapes, neighborhoods = self._shapes(group, drawn), self._neighborhoods(group, drawn)
             undrawn = {number: Found() for number in group.numbers if number not in neighborhoods}
+            unlikely = {number: self._unlikely(number, image, group.stack) for number in undrawn}
             reach, looked_at = self._reach(group, neighborhoods, probabilities), 0
             for start in reach:
                 block = group.block(image, start, self.device)
@@ -142,6 +144,9 @@ class Segmenter:
                     shape_between = shapes.get(number)
                     if shape_between is not None:
                         logit = fuse(logit, shape_between, part)
+                    against = unlikely.get(number)
+                    if against is not None:
+                        logit = logit - against[part]
                     reach.saw(number, part, logit)
                     # A random walk decides nearly everything: what was in doubt before is what a drawing would settle.
                     merged.doubt(group.stack, number, part, logit)
@@ -157,7 +162,7 @@ class Segmenter:
             placed = any(self.tokens[number].place is not None for number in undrawn)
             middles = body_middles(image.array, group.stack, group.window) if placed else None
             for number, found in undrawn.items():
-                neighborhood = self._around(found, number, middles, group, merged)
+                neighborhood = self._around(found, number, middles, unlikely[number], group, merged)
                 if neighborhood is not None:
                     neighborhoods[number] = neighborhood
                     chosen[number] = partial(neighborhood.on_scan, group.stack, image.array.shape)
@@ -208,12 +213,18 @@ class Segmenter:
         return {part.start + row: plane for row, plane in enumerate(planes)}
 
     def _around(
-        self, found: Found, number: int, middles: np.ndarray | None, group: _Group, merged: MergedClasses
+        self,
+        found: Found,
+        number: int,
+        middles: np.ndarray | None,
+        against: np.ndarray | None,
+        group: _Group,
+        merged: MergedClasses,
     ) -> Neighborhood | None:
         """The surroundings of what was found of a class that was not drawn; what lies elsewhere is entered already."""
         token = self.tokens[number]
         one_piece = token.pieces == "one" and not self.all_pieces
-        likely = likelihood(token.place, middles, group.stack)
+        likely = likelihood(token.place, middles, against, group.stack)
         neighborhood = found.neighborhood(group.stack, one_piece=one_piece, likelihood=likely)
         if neighborhood is not None and (one_piece or token.pieces == "many"):
             neighborhood.size = token.size
@@ -221,6 +232,15 @@ class Segmenter:
             for place, logit in found.outside(neighborhood.place):
                 merged.enter(group.stack, number, place, logit)
         return neighborhood
+
+    def _unlikely(self, number: int, image: Volume, stack: SliceStack) -> np.ndarray | None:
+        """What speaks against each voxel of the stack by its height in the body, as a logit; None for nothing."""
+        height = self.tokens[number].height
+        if height is None:
+            return None
+        against = height.unlikeliness(outline(image), heights_mm(image))
+        beside = tuple(axis for axis in range(3) if axis != body_axis(image))
+        return stack.view(np.broadcast_to(np.expand_dims(against, beside), image.array.shape))
 
     def _reach(self, group: _Group, neighborhoods: Mapping[int, Neighborhood], everywhere: bool) -> Reach:
         """What of the scan has to be looked at: of classes that were one piece when drawn here, their surroundings."""

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import Annotation
-from PromptSegLib.imaging.body import body_middles
 from PromptSegLib.imaging.volume import SliceStack, Volume, slice_stack
 from PromptSegLib.imaging.window import KIND_NAMES, Window, window_for
 from PromptSegLib.imaging.working_grid import WorkingGrid, body_box, working_spacing
+from PromptSegLib.learning.anatomy import is_one_piece, level, offsets_mm, showing_slices, volume_ml
 from PromptSegLib.tokens.class_token import ClassToken
+from PromptSegLib.tokens.height import Height
 from PromptSegLib.tokens.place import Place
 from PromptSegLib.tokens.size import Size
 
@@ -30,14 +31,8 @@ MAX_SLICES = 120
 
 EMPTY_SHARE = 1 / 3
 
-_CRUMB = 0.1
-"""Of the largest piece's size, how large another one may be that does not count."""
-
 _FEWEST_WITH_ENDS = 3
 """Fewer slices than that, chosen of more, are not the first and the last one: a structure's ends say least of it."""
-
-_SURELY_WHOLE = 8
-"""Slices without a gap from which on a structure counts as wholly drawn, also if nothing is known beyond."""
 
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
@@ -78,7 +73,7 @@ class WorkingSlice:
 class Drawing:
     """The drawn slices of all scans at one working spacing.
 
-    place: of the structure in the body, and size: if they can be told.
+    place and height: of the structure in the body, and size: if they can be told.
     """
 
     slices: tuple[WorkingSlice, ...]
@@ -88,6 +83,7 @@ class Drawing:
     pieces: str
     scans: int
     place: Place | None = None
+    height: Height | None = None
     size: Size | None = None
 
 
@@ -125,7 +121,7 @@ def prepare_drawing(
     for number, (scan, stack, window) in enumerate(zip(scans, stacks, windows, strict=True)):
         grid = WorkingGrid((stack.shape[1], stack.shape[2]), stack.spacing[1:], spacing)
         images = stack.view(scan.image.array)
-        showing, empty = _showing(scan.annotation)
+        showing, empty = showing_slices(scan.annotation)
         chosen = _chosen_slices(showing, empty, max(1, most_slices // len(scans)), number, empty_share)
         of_empty = _share(chosen, showing) / max(_share(chosen, empty), 1e-6)
         for index in chosen:
@@ -138,15 +134,19 @@ def prepare_drawing(
         raise InputError(
             f"the drawing is too small to be seen at {spacing} mm: draw more, and some background beside it"
         )
+    offsets = [offsets_mm(scan.image, scan.annotation, window) for scan, window in zip(scans, windows, strict=True)]
+    levels = [level(scan.image, scan.annotation) for scan in scans]
+    volumes = [volume_ml(scan.annotation) for scan in scans]
     return Drawing(
         slices=tuple(working),
         plane=planes[0],
         spacing_mm=spacing,
         window=windows[0],
-        pieces="one" if all(_is_one_piece(scan) for scan in scans) else "many",
+        pieces="one" if all(is_one_piece(scan.annotation) for scan in scans) else "many",
         scans=len(scans),
-        place=_place(scans, stacks, windows),
-        size=Size.of([volume for scan in scans if (volume := _volume_ml(scan)) is not None]),
+        place=Place.of(np.concatenate(offsets)),
+        height=Height.of([found for found in levels if found is not None]),
+        size=Size.of([volume for volume in volumes if volume is not None]),
     )
 
 
@@ -167,12 +167,6 @@ def _spacing_of(token: ClassToken, plane: str, kind: str) -> float:
             "learn a token of its own for them"
         )
     return token.spacing_mm
-
-
-def _showing(annotation: Annotation) -> tuple[list[int], list[int]]:
-    """Drawn slices that show the structure, and those that do not."""
-    showing = [i for i in annotation.slices if annotation.foreground(i).any()]
-    return showing, sorted(set(annotation.slices) - set(showing))
 
 
 def _share(chosen: Sequence[int], slices: Sequence[int]) -> float:
@@ -231,53 +225,3 @@ def _diameters(scan: DrawnScan, pixel_mm2: float) -> list[float]:
     """Diameter in mm of the circle as large as the structure, on each slice that shows it."""
     areas = [int(scan.annotation.foreground(i).sum()) for i in scan.annotation.slices]
     return [2 * float(np.sqrt(area * pixel_mm2 / np.pi)) for area in areas if area]
-
-
-def _place(scans: Sequence[DrawnScan], stacks: Sequence[SliceStack], windows: Sequence[Window]) -> Place | None:
-    """Where in the body the structure was drawn."""
-    offsets = []
-    for scan, stack, window in zip(scans, stacks, windows, strict=True):
-        middles = body_middles(scan.image.array, stack, window)
-        for index in scan.annotation.slices:
-            mask = scan.annotation.foreground(index)
-            pixels = np.argwhere(stack.view(np.expand_dims(mask, stack.axis))[0])
-            offsets.append(pixels * np.array(stack.spacing[1:]) - middles[index])
-    return Place.of(np.concatenate(offsets))
-
-
-def _volume_ml(scan: DrawnScan) -> float | None:
-    """Of the structure; None if it may be larger than what was drawn, since slices were left out or the scan ends."""
-    annotation = scan.annotation
-    showing, _ = _showing(annotation)
-    first, last = showing[0], showing[-1]
-    if not _is_gapless(showing) or not annotation.drawn.issuperset(showing):
-        return None
-    if first == 0 or last == scan.image.array.shape[annotation.axis] - 1:
-        return None
-    if len(showing) < _SURELY_WHOLE and not annotation.drawn.issuperset((first - 1, last + 1)):
-        return None
-    voxels = sum(int(annotation.foreground(index).sum()) for index in showing)
-    return voxels * scan.image.geometry.voxel_volume_mm3 / 1000
-
-
-def _is_gapless(showing: Sequence[int]) -> bool:
-    return len(showing) > 1 and showing[-1] - showing[0] == len(showing) - 1
-
-
-def _is_one_piece(scan: DrawnScan) -> bool:
-    """Whether the structure is one piece, but for crumbs: in space where no slice was left out, or else on each slice.
-
-    A bow shows two pieces on most of its slices, and is one.
-    """
-    annotation = scan.annotation
-    showing, _ = _showing(annotation)
-    masks = [annotation.foreground(index).astype(np.uint8) for index in showing]
-    return _in_one_piece(np.stack(masks)) if _is_gapless(showing) else all(_in_one_piece(mask) for mask in masks)
-
-
-def _in_one_piece(mask: np.ndarray) -> bool:
-    import SimpleITK as sitk
-
-    pieces = sitk.RelabelComponent(sitk.ConnectedComponent(sitk.GetImageFromArray(mask), True))
-    sizes = np.bincount(sitk.GetArrayViewFromImage(pieces).ravel())[1:]
-    return len(sizes) < 2 or bool(sizes[1] <= _CRUMB * sizes[0])

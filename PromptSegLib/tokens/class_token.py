@@ -17,6 +17,7 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.files import write_bytes
 from PromptSegLib.imaging.window import Window
 from PromptSegLib.tokens.centers import Center, find_center, numbers_of, parse_centers, split_numbers
+from PromptSegLib.tokens.height import Height
 from PromptSegLib.tokens.place import Place
 from PromptSegLib.tokens.recognition import Profile, Recognition, recognize
 from PromptSegLib.tokens.records import (
@@ -67,7 +68,8 @@ class ClassToken:
         window: of intensities.
         pieces: whether the structure was one piece on the drawing ("one") or several ("many").
         numbers: float32 arrays by name.
-        place: where in the body it lies; None if that was not recorded or could not be told.
+        place: where in the body's cross sections it lies; None if that was not recorded or could not be told.
+        height: at which height in the body; None likewise.
         size: how large it is; None if that was not recorded, or no scan was wholly drawn.
         profile: what the scans that it was learned from are like; None if that was not recorded.
         centers: for other hospitals or scanners; the token itself, without any of them, is their base.
@@ -86,6 +88,7 @@ class ClassToken:
     calibration: Calibration = field(default_factory=Calibration)
     pieces: str = "one"
     place: Place | None = None
+    height: Height | None = None
     size: Size | None = None
     profile: Profile | None = None
     centers: tuple[Center, ...] = ()
@@ -143,6 +146,8 @@ class ClassToken:
         }
         if self.place is not None:
             described["place"] = self.place.describe()
+        if self.height is not None:
+            described["height"] = self.height.describe()
         if self.size is not None:
             described["size"] = self.size.describe()
         if self.profile is not None:
@@ -271,7 +276,7 @@ def _from_description(data: dict[str, Any], numbers: dict[str, np.ndarray], with
     if not (math.isfinite(window.lower) and math.isfinite(window.upper)):
         raise ValueError("window is not finite")
     terminology = data["terminology"]
-    place, size, profile = data.get("place"), data.get("size"), data.get("profile")
+    place, height, size, profile = (data.get(key) for key in ("place", "height", "size", "profile"))
     base, deltas = split_numbers(numbers, len(data["centers"])) if with_centers else (numbers, [])
     if with_centers and not deltas:
         raise ValueError("no centers")
@@ -295,6 +300,7 @@ def _from_description(data: dict[str, Any], numbers: dict[str, np.ndarray], with
         training=Training.parse(data["training"]),
         numbers=base,
         place=None if place is None else Place.parse(place),
+        height=None if height is None else Height.parse(height),
         size=None if size is None else Size.parse(size),
         profile=None if profile is None else Profile.parse(profile),
         centers=parse_centers(data["centers"], deltas) if with_centers else (),

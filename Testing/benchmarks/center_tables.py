@@ -10,7 +10,7 @@ from rich.table import Table
 
 from Testing.benchmarks.leaving_out import CenterResult
 from Testing.benchmarks.methods.center_methods import CENTER_METHODS, CENTER_TOKEN, NONE
-from Testing.benchmarks.plots import COLORS, MARKERS, save_figure
+from Testing.benchmarks.plots import save_figure, style_of
 from Testing.benchmarks.tables import cell
 
 Group = tuple[int, str]
@@ -95,8 +95,7 @@ def plot(path: Path, title: str, results: Sequence[CenterResult]) -> None:
                 [float(np.mean(v)) for v in values],
                 [float(np.std(v) / np.sqrt(len(v))) for v in values],
                 label=method.name,
-                color=COLORS[number],
-                marker=MARKERS[number],
+                **style_of(number),
                 linestyle="--" if key == NONE.key else "-",
                 linewidth=3 if key == CENTER_TOKEN.key else 1.4,
                 capsize=2,

@@ -55,8 +55,7 @@ def plot_results(
                 [float(np.mean(g)) for g in groups.values()],
                 errors,
                 label=name,
-                color=COLORS[number],
-                marker=MARKERS[number],
+                **style_of(number),
                 markersize=5,
                 linewidth=3 if key == ours else 1.4,
                 capsize=2,
@@ -89,7 +88,6 @@ def plot_variants(path: Path, rows: Sequence[Row]) -> None:
     for axis, name in zip(axes[0], names, strict=True):
         for number, count in enumerate(counts):
             part = [row for row in rows if row.backbone == name and row.scans == count]
-            color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
             for is_scratch in (False, True):
                 group = [row for row in part if (row.variant.method is SCRATCH) == is_scratch]
                 group.sort(key=lambda row: row.variant.trained)
@@ -97,8 +95,7 @@ def plot_variants(path: Path, rows: Sequence[Row]) -> None:
                     [row.variant.trained for row in group],
                     [row.dsc for row in group],
                     [np.std(list(row.scores.values())) / np.sqrt(len(row.scores)) for row in group],
-                    color=color,
-                    marker=marker,
+                    **style_of(number),
                     fillstyle="none" if is_scratch else "full",
                     linestyle="none" if is_scratch else "-",
                     capsize=2,
@@ -143,8 +140,7 @@ def plot_pretraining(
             for number, (where, curve) in enumerate(scores[row].items()):
                 means = [float(np.mean(values)) for values in curve.values()]
                 errors = [np.std(values) / np.sqrt(len(values)) for values in curve.values()]
-                style = {"color": COLORS[number], "marker": MARKERS[number]}
-                axis.errorbar(list(curve), means, errors, label=where, capsize=2, **style)
+                axis.errorbar(list(curve), means, errors, label=where, capsize=2, **style_of(number))
             axis.set_ylim(bottom=0)
         else:
             for number, (name, (steps, values)) in enumerate(losses.items()):
@@ -204,7 +200,7 @@ def plot_reliability(path: Path, title: str, panels: Mapping[str, Mapping[str, n
         upper.plot((0, 1), (0, 1), color="#999999", linestyle="--", linewidth=1)
         for number, (name, bins) in enumerate(curves.items()):
             pixels, probability, share = bins[bins[:, 0] > 0].T
-            style = {"color": COLORS[number], "marker": MARKERS[number], "markersize": 4}
+            style = {**style_of(number), "markersize": 4}
             upper.plot(probability, share, label=name, **style)
             lower.plot(probability, pixels / pixels.sum(), **style)
         upper.set(title=label, ylabel="share that is the structure", xlim=(0, 1), ylim=(0, 1))
@@ -215,6 +211,11 @@ def plot_reliability(path: Path, title: str, panels: Mapping[str, Mapping[str, n
             axis.grid(alpha=0.3)
     figure.suptitle(title)
     save_figure(figure, path)
+
+
+def style_of(number: int) -> dict[str, str]:
+    """Color and marker of the line with this number: the same in all plots, and again from the start after the last."""
+    return {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
 
 
 def save_figure(figure: object, path: Path) -> None:

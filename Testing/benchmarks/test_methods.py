@@ -157,6 +157,6 @@ def test_memory_that_was_freed_again_counts() -> None:
 
 
 def test_results_are_drawn(tmp_path: Path) -> None:
-    results = [replace(RESULT, drawn=n, method=key) for n in (1, 3) for key in ("promptseg", "itk")]
+    results = [replace(RESULT, drawn=n, method=key) for n in (1, 3) for key in NAMES]
     plot_results(tmp_path / "plot.png", "Title", "drawn slices", results, lambda r: r.drawn, NAMES)
     assert (tmp_path / "plot.png").stat().st_size > 10_000

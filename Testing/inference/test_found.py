@@ -76,12 +76,12 @@ def test_the_piece_where_the_structure_is_likely_goes_before_a_larger_one() -> N
     place = Place.of(np.argwhere(second.any(axis=0)) * SPACING[1:] - middle)
     stack = stack_of(body)
     middles = body_middles(body, stack, Window("ct"))
-    likely = likelihood(place, middles, stack)
+    likely = likelihood(place, middles, None, stack)
     around = found_in(logits_of(large, second)).neighborhood(stack, one_piece=True, likelihood=likely)
     assert around is not None and np.array_equal(around.on_scan(stack, SHAPE), second)
     alone = found_in(logits_of(large)).neighborhood(stack, one_piece=True, likelihood=likely)
     assert alone is not None and np.array_equal(alone.on_scan(stack, SHAPE), large), "a place forbids nothing"
-    assert likelihood(None, middles, stack) is None
+    assert likelihood(None, middles, None, stack) is None
 
 
 def test_nothing_found_has_no_surroundings() -> None:

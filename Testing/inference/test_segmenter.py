@@ -12,14 +12,16 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from PromptSegLib.errors import InputError
-from PromptSegLib.imaging.annotation import UNKNOWN
+from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
 from PromptSegLib.imaging.volume import Geometry, Volume
 from PromptSegLib.inference import segmenter as segmenter_module
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.segmenter import Segmentation, Segmenter
+from PromptSegLib.learning.anatomy import level
 from PromptSegLib.networks.backbone import Features, Prompts
 from PromptSegLib.tokens.class_token import Calibration, ClassToken
+from PromptSegLib.tokens.height import Height
 from PromptSegLib.tokens.size import Size
 from Testing.support import drawn_labels, dsc, random_token, reoriented, scan, tiny_backbone, tuned_token
 
@@ -302,6 +304,31 @@ def test_a_larger_look_alike_on_the_other_side_is_left_alone() -> None:
     assert not segment(image, knows).labels.array[other].any()
     assert segment(image, knows_not).labels.array[other].mean() > 0.7, "it would have been taken for the organ"
     assert dsc(segment(image, knows).labels.array == 1, truth) > 0.8
+
+
+@pytest.mark.parametrize(("order", "flips"), [((0, 1, 2), (False, False, False)), ((2, 0, 1), (True, True, False))])
+def test_a_larger_look_alike_at_another_height_is_left_alone(order: tuple[int, ...], flips: tuple[bool, ...]) -> None:
+    """Below the organ, in a body that gets wider downwards; however the scan is stored, and on a cut one, too."""
+    image, _ = scan((36, 64, 64), (10.0, 2.0, 2.0))
+    image.array[:] = np.where(image.array > 120, 40, image.array)
+    y, x = np.ogrid[-1:1:64j, -1:1:64j]
+    for index, plane in enumerate(image.array):
+        plane[(y / 0.9) ** 2 + (x / 0.95) ** 2 > (1 - index / 60) ** 2] = -1000
+    organ, other = np.zeros((2, *image.array.shape), dtype=bool)
+    organ[20:24, 24:40, 28:44] = True
+    other[3:9, 24:40, 28:44] = True
+    image.array[organ | other] = 200
+    lies = level(image, Annotation.from_label_map(image.with_array(organ.astype(np.uint8)), 1, complete=True, axis=0))
+    assert lies is not None
+    knows = replace(tuned_token(), pieces="one", place=None, size=None, height=Height.of([lies]))
+    for first in (0, 2):
+        part = Volume(image.array[first:], Geometry((36 - first, 64, 64), (10.0, 2.0, 2.0)))
+        stored, where = reoriented(part, order, flips), reoriented(part.with_array(other[first:]), order, flips).array
+        meant = reoriented(part.with_array(organ[first:]), order, flips).array
+        found = segment(stored, knows).labels.array == 1
+        assert found[meant].mean() > 0.7 and not found[where].any()
+        found = segment(stored, replace(knows, height=None)).labels.array == 1
+        assert found[where].mean() > 0.7 and not found[meant].any(), "it would have been taken for the organ"
 
 
 def test_air_holds_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import permutations, product
 
 import numpy as np
@@ -182,6 +183,21 @@ def test_the_size_is_known_where_nothing_was_left_out() -> None:
     cut[0] = whole[5]
     cut[1:5] = whole[5]
     assert size_of(cut, complete=True) is None, "it goes on where the scan ends"
+
+
+def test_the_height_reaches_as_far_as_the_structure_may() -> None:
+    image, truth = scan()
+
+    def ends(slices: Iterable[int], axis: int = 0) -> list[float | None]:
+        found = prepare_drawing([DrawnScan(image, drawing(image, truth, slices, axis))]).height
+        assert found is not None
+        (level,) = found.levels
+        return [level.low_mm, level.high_mm]
+
+    assert ends(range(1, 11)) == [3, 30], "in a scan of 33 mm, wholly drawn"
+    assert ends((5, 6)) == [None, None], "it may reach 30 mm beyond, and that is more than is seen"
+    rows = np.flatnonzero(truth.any(axis=(1, 2))) * SPACING[0]
+    assert ends((24, 28, 32), axis=1) == [rows[0] or None, rows[-1] if rows[-1] < 33 else None], "across, all is seen"
 
 
 def test_the_size_is_the_mean_of_all_scans_that_tell_it() -> None:

@@ -23,6 +23,7 @@ from PromptSegLib.networks.presets import find_preset
 from PromptSegLib.networks.punet import PUNet
 from PromptSegLib.networks.weights import save_backbone
 from PromptSegLib.tokens.class_token import MAX_BYTES, ClassToken, checked_name, load_token, parse_token
+from PromptSegLib.tokens.height import Height, Level
 from PromptSegLib.tokens.place import Place
 from PromptSegLib.tokens.size import Size
 from Testing.support import drawn_scan, random_token, tiny_backbone, tuned_token
@@ -99,10 +100,11 @@ def test_round_trip_of_what_may_be_missing(token: ClassToken, tmp_path: Path) ->
 
 
 def test_round_trip_of_where_and_how_large_it_is(token: ClassToken, tmp_path: Path) -> None:
-    known = replace(token, place=Place((-3.5, 2.0), None), size=Size(12.5, 0.25))
+    height = Height((Level(None, 40.0, ((5.5, None, 6.25, 7.0), (None, None, None, None))),))
+    known = replace(token, place=Place((-3.5, 2.0), None), height=height, size=Size(12.5, 0.25))
     known.save(tmp_path / "a.promptseg")
     loaded = load_token(tmp_path / "a.promptseg")
-    assert (loaded.place, loaded.size) == (known.place, known.size)
+    assert (loaded.place, loaded.height, loaded.size) == (known.place, known.height, known.size)
 
 
 @given(codes=st.lists(st.integers(0, 0x10FFFF), min_size=1, max_size=20))
@@ -408,7 +410,7 @@ def test_no_image_and_no_path_in_the_file(tmp_path: Path) -> None:
     assert len(rest) == sum(4 * array.size for array in token.numbers.values())
     assert set(json.loads(header["__metadata__"]["token"])) == {
         *("name", "color", "terminology", "backbone", "prompting", "plane", "spacing_mm", "window"),
-        *("calibration", "pieces", "training", "place", "profile"),
+        *("calibration", "pieces", "training", "place", "height", "profile"),
     }
     for text in (str(tmp_path), os.getcwd(), os.sep + "home", ".nii"):
         assert text.encode() not in data

@@ -81,6 +81,8 @@ ABLATIONS = {
         ),
         _finding("all-pieces", "with all pieces", nullcontext, lambda t: replace(t, pieces="many")),
         _finding("without-place", "without the place in the body", nullcontext, lambda t: replace(t, place=None)),
+        _finding("without-height", "without the height in the body", nullcontext, lambda t: replace(t, height=None)),
+        _finding("without-size", "without the size", nullcontext, lambda t: replace(t, size=None)),
         _finding("uncalibrated", "uncalibrated", nullcontext, lambda t: replace(t, calibration=Calibration())),
         _learning("one-step", "first guess and one step", steps=1),
         _learning("without-probe", "without the probe", probe_steps=0),

@@ -1,0 +1,111 @@
+"""What a body looks like along its length: by that, a height in one body is found in another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from PromptSegLib.imaging.volume import Volume, slice_stack
+from PromptSegLib.imaging.window import Window, window_for
+from PromptSegLib.imaging.working_grid import AIR
+
+STEP_MM = 5.0
+QUANTITIES = 4
+
+_PIXEL_MM = 4.0
+_SMALLEST_MM2 = 2000.0
+_CUT_OFF = 0.3
+"""A slice whose edge lies in the body to this share does not show how far the body reaches."""
+
+_BONE_HU, _GAS_HU = 250.0, -400.0
+_BESIDE_LENGTH_MM = 50.0
+_BESIDE_AREA_MM2 = 300.0
+"""Added before logarithms are taken, so that a little bone or gas is not far from none."""
+
+
+_KEPT: WeakKeyDictionary[Volume, Outline] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """Of the body, from feet to head, one sample each STEP_MM.
+
+    values: (n, 4) float: logarithms of width and depth in mm and of the areas of bone and gas in mm²; not a number
+    where there is no body or the scan cuts it off, for bone and gas also in scans other than CT. start_mm: height of
+    the first sample, on the scale of `heights_mm`.
+    """
+
+    start_mm: float
+    values: np.ndarray
+
+    @property
+    def heights_mm(self) -> np.ndarray:
+        return self.start_mm + STEP_MM * np.arange(len(self.values))
+
+
+def body_axis(image: Volume) -> int:
+    """The array axis from feet to head, or from head to feet."""
+    return next(axis for axis in range(3) if slice_stack(image, axis).plane == "axial")
+
+
+def heights_mm(image: Volume) -> np.ndarray:
+    """Of each index of the `body_axis`, how far it lies towards the head, from any beginning."""
+    axis = body_axis(image)
+    sign = 1.0 if image.geometry.direction[2][axis] >= 0 else -1.0
+    return sign * image.geometry.spacing[axis] * np.arange(image.geometry.shape[axis])
+
+
+def outline(image: Volume) -> Outline:
+    """How wide and deep the body is at each height of a scan, and how much bone and gas it holds there.
+
+    It is kept as long as the volume is, whose voxels must not change.
+    """
+    found = _KEPT.get(image)
+    if found is None:
+        found = _KEPT[image] = _outline(image)
+    return found
+
+
+def _outline(image: Volume) -> Outline:
+    window = window_for(image.array)
+    stack = slice_stack(image, body_axis(image))
+    steps = [max(1, round(_PIXEL_MM / mm)) for mm in stack.spacing[1:]]
+    coarse_mm = [step * mm for step, mm in zip(steps, stack.spacing[1:], strict=True)]
+    planes = stack.view(image.array)[:, :: steps[0], :: steps[1]]
+    heights = heights_mm(image)
+    samples = np.arange(heights.min(), heights.max() + STEP_MM / 2, STEP_MM)
+    nearest = [int(np.abs(heights - height).argmin()) for height in samples]
+    found = {index: _slice(planes[index].astype(np.float32), window, coarse_mm) for index in sorted(set(nearest))}
+    return Outline(float(samples[0]), np.array([found[index] for index in nearest]))
+
+
+def _slice(plane: np.ndarray, window: Window, spacing: Sequence[float]) -> list[float]:
+    # SciPy's images take a moment to import, and tokens are read without.
+    from scipy import ndimage
+
+    nothing = [math.nan] * QUANTITIES
+    inside = ndimage.binary_opening(window.apply(plane) > AIR)
+    pieces, count = ndimage.label(inside)
+    if count == 0:
+        return nothing
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    body = ndimage.binary_fill_holes(pieces == sizes.argmax())
+    pixel_mm2 = math.prod(spacing)
+    if np.count_nonzero(body) * pixel_mm2 < _SMALLEST_MM2:
+        return nothing
+    lengths = []
+    for axis, mm in enumerate(spacing):
+        along = body.any(axis=1 - axis)
+        first, last = (np.take(body, end, axis=axis).mean() for end in (0, -1))
+        cut_off = max(first, last) >= _CUT_OFF
+        lengths.append(math.nan if cut_off else math.log(np.ptp(np.flatnonzero(along)) * mm + mm + _BESIDE_LENGTH_MM))
+    depth, width = lengths
+    if window.kind != "ct" or math.isnan(depth + width):
+        return [width, depth, math.nan, math.nan]
+    areas = [np.count_nonzero(body & mask) * pixel_mm2 for mask in (plane > _BONE_HU, plane < _GAS_HU)]
+    return [width, depth, *(math.log(area + _BESIDE_AREA_MM2) for area in areas)]
