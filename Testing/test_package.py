@@ -14,6 +14,13 @@ def test_importing_the_package_does_not_import_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+def test_reading_tokens_imports_no_torch() -> None:
+    """Slicer lists tokens itself: where torch is missing, too, and without waiting for it."""
+    code = "import sys, PromptSegLib.tokens.class_token, PromptSegLib.tokens.library"
+    code += "; sys.exit(bool({'torch', 'monai', 'scipy', 'SimpleITK'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def test_version_is_the_distributions() -> None:
     assert version("promptseg") == PromptSegLib.__version__
 

@@ -266,7 +266,11 @@ def tokens_info(file: Path, as_json: Json = False) -> None:
         print_json(description)
         return
     _print_description(
-        {key: value for key, value in description.items() if key not in ("place", "size", "profile", "centers")}
+        {
+            key: value
+            for key, value in description.items()
+            if key not in ("place", "height", "size", "profile", "centers")
+        }
     )
     if token.centers:
         output.print(center_commands.centers_table(token))

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from PromptSegLib.imaging.volume import SliceStack
-from PromptSegLib.imaging.window import Window
-from PromptSegLib.imaging.working_grid import AIR
+from PromptSegLib.imaging.window import AIR, Window
 
 _STEP_MM = 4.0
 _REACH_MM = 10.0

@@ -10,11 +10,16 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from PromptSegLib.imaging.volume import Volume, slice_stack
-from PromptSegLib.imaging.window import Window, window_for
-from PromptSegLib.imaging.working_grid import AIR
+from PromptSegLib.imaging.window import AIR, Window, window_for
 
 STEP_MM = 5.0
+"""From one sample to the next."""
+
 QUANTITIES = 4
+"""In each sample."""
+
+LONGEST_MM = 3000.0
+"""Of a body. Longer scans give another unit for their spacing, or none."""
 
 _PIXEL_MM = 4.0
 _SMALLEST_MM2 = 2000.0
@@ -27,7 +32,7 @@ _BESIDE_AREA_MM2 = 300.0
 """Added before logarithms are taken, so that a little bone or gas is not far from none."""
 
 
-_KEPT: WeakKeyDictionary[Volume, Outline] = WeakKeyDictionary()
+_KEPT: WeakKeyDictionary[Volume, dict[str, Outline]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,26 +64,32 @@ def heights_mm(image: Volume) -> np.ndarray:
     return sign * image.geometry.spacing[axis] * np.arange(image.geometry.shape[axis])
 
 
-def outline(image: Volume) -> Outline:
+def outline(image: Volume, kind: str) -> Outline:
     """How wide and deep the body is at each height of a scan, and how much bone and gas it holds there.
 
-    It is kept as long as the volume is, whose voxels must not change.
+    It is kept as long as the volume is, whose voxels must not change. Of a scan longer than any body, nothing is known.
+
+    kind: of scans, see `Window`.
+
+    Raises:
+        InputError: if a scan other than CT has the same value everywhere.
     """
-    found = _KEPT.get(image)
-    if found is None:
-        found = _KEPT[image] = _outline(image)
-    return found
+    kept = _KEPT.setdefault(image, {})
+    if kind not in kept:
+        kept[kind] = _outline(image, window_for(image.array, kind))
+        kept[kind].values.flags.writeable = False
+    return kept[kind]
 
 
-def _outline(image: Volume) -> Outline:
-    window = window_for(image.array)
-    stack = slice_stack(image, body_axis(image))
+def _outline(image: Volume, window: Window) -> Outline:
+    stack, heights = slice_stack(image, body_axis(image)), heights_mm(image)
+    if np.ptp(heights) > LONGEST_MM:
+        return Outline(float(heights.min()), np.empty((0, QUANTITIES)))
     steps = [max(1, round(_PIXEL_MM / mm)) for mm in stack.spacing[1:]]
     coarse_mm = [step * mm for step, mm in zip(steps, stack.spacing[1:], strict=True)]
     planes = stack.view(image.array)[:, :: steps[0], :: steps[1]]
-    heights = heights_mm(image)
     samples = np.arange(heights.min(), heights.max() + STEP_MM / 2, STEP_MM)
-    nearest = [int(np.abs(heights - height).argmin()) for height in samples]
+    nearest = np.minimum(np.rint(np.abs(samples) / stack.spacing[0]).astype(int), len(heights) - 1).tolist()
     found = {index: _slice(planes[index].astype(np.float32), window, coarse_mm) for index in sorted(set(nearest))}
     return Outline(float(samples[0]), np.array([found[index] for index in nearest]))
 

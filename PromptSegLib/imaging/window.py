@@ -12,6 +12,10 @@ from PromptSegLib.errors import InputError
 
 SOFT_TISSUE_CENTER_HU = 40.0
 SOFT_TISSUE_WIDTH_HU = 150.0
+
+AIR = -0.8
+"""Windowed intensity below which there is no body."""
+
 _SAMPLES = 200_000
 
 Kind = Literal["ct", "percentile"]

@@ -13,14 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from PromptSegLib.imaging.window import AIR
+
 SPACINGS_MM = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 """Working spacings: a short ladder, so that several classes share one encoder pass."""
 
 BLOCK = 32
 """Working boxes are multiples of this, the backbone's total stride, so that no level has to pad."""
-
-AIR = -0.8
-"""Windowed intensity below which there is no body."""
 
 _PIXELS_ACROSS_A_STRUCTURE = 24
 _BODY_MARGIN = 8

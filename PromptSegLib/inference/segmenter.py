@@ -20,7 +20,7 @@ from PromptSegLib.imaging.annotation import UNKNOWN
 from PromptSegLib.imaging.body import body_middles
 from PromptSegLib.imaging.interpolation import DrawnShape
 from PromptSegLib.imaging.outline import body_axis, heights_mm, outline
-from PromptSegLib.imaging.volume import SliceStack, Volume
+from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.imaging.working_grid import Box
 from PromptSegLib.inference.components import keep_pieces
 from PromptSegLib.inference.drawn import Drawn, fuse, keep_drawn
@@ -133,7 +133,7 @@ class Segmenter:
             maps = [group.stack.view(array) for array in kept]
             shapes, neighborhoods = self._shapes(group, drawn), self._neighborhoods(group, drawn)
             undrawn = {number: Found() for number in group.numbers if number not in neighborhoods}
-            unlikely = {number: self._unlikely(number, image, group.stack) for number in undrawn}
+            unlikely = {number: self._unlikely(number, image, group, check) for number in undrawn}
             reach, looked_at = self._reach(group, neighborhoods, probabilities), 0
             for start in reach:
                 block = group.block(image, start, self.device)
@@ -194,6 +194,8 @@ class Segmenter:
     def preview(self, image: Volume, index: int, shape: DrawnShape | None = None) -> dict[int, np.ndarray]:
         """What the first token finds on slice ``index`` of its stack and on those that are seen together with it.
 
+        It is for scans that were drawn on: where in the body the structure is to be expected does not count.
+
         Args:
             shape: of the drawing on this scan, see `drawn_shape`.
 
@@ -233,14 +235,15 @@ class Segmenter:
                 merged.enter(group.stack, number, place, logit)
         return neighborhood
 
-    def _unlikely(self, number: int, image: Volume, stack: SliceStack) -> np.ndarray | None:
+    def _unlikely(self, number: int, image: Volume, group: _Group, check: Callable[[], None]) -> np.ndarray | None:
         """What speaks against each voxel of the stack by its height in the body, as a logit; None for nothing."""
+        check()
         height = self.tokens[number].height
         if height is None:
             return None
-        against = height.unlikeliness(outline(image), heights_mm(image))
+        against = height.unlikeliness(outline(image, group.window.kind), heights_mm(image)).astype(np.float32)
         beside = tuple(axis for axis in range(3) if axis != body_axis(image))
-        return stack.view(np.broadcast_to(np.expand_dims(against, beside), image.array.shape))
+        return group.stack.view(np.broadcast_to(np.expand_dims(against, beside), image.array.shape))
 
     def _reach(self, group: _Group, neighborhoods: Mapping[int, Neighborhood], everywhere: bool) -> Reach:
         """What of the scan has to be looked at: of classes that were one piece when drawn here, their surroundings."""

@@ -19,8 +19,8 @@ _CRUMB = 0.1
 _SURELY_WHOLE = 8
 """Slices without a gap from which on a structure counts as wholly drawn, also if nothing is known beyond."""
 
-_LEAST_BEYOND_MM = 30.0
-"""How far a structure may reach beyond what was drawn of it, at the least, if slices were left out."""
+_SURELY_WHOLE_MM = 20.0
+"""What these slices must make up for its ends to count as drawn: few thin ones may lie amid a long structure."""
 
 
 def showing_slices(annotation: Annotation) -> tuple[list[int], list[int]]:
@@ -40,7 +40,8 @@ def is_one_piece(annotation: Annotation) -> bool:
 
 
 def is_whole(annotation: Annotation) -> bool:
-    """Whether all of the structure was drawn that the scan shows: no slice was left out, within it or at its ends."""
+    """Whether all of the structure that the scan shows seems to be drawn: no slice was left out within it, and it is
+    known to end there or shows on _SURELY_WHOLE slices."""
     showing, _ = showing_slices(annotation)
     if not _is_gapless(showing) or not annotation.drawn.issuperset(showing):
         return False
@@ -71,29 +72,44 @@ def offsets_mm(image: Volume, annotation: Annotation, window: Window) -> np.ndar
     return np.concatenate(offsets)
 
 
-def level(image: Volume, annotation: Annotation) -> Level | None:
-    """At which height in the body the structure lies; None where the scan shows nothing of the body around it."""
+def level(image: Volume, annotation: Annotation, window: Window) -> Level | None:
+    """At which height in the body the structure lies: as far as its ends were drawn, or slices beyond them that show
+    nothing of it. None if neither end is known, or nothing of the body around."""
     axis, heights = body_axis(image), heights_mm(image)
-    drawn = _indices(annotation, axis)
-    low, high = np.sort(heights[[drawn[0], drawn[-1]]])
-    if annotation.axis == axis and not is_whole(annotation):
-        beyond = max(high - low, _LEAST_BEYOND_MM)
-        low, high = low - beyond, high + beyond
-    spacing = image.geometry.spacing[axis]
-    ends = (bool(low > heights.min() + spacing / 2), bool(high < heights.max() - spacing / 2))
-    return Level.of(outline(image), float(low), float(high), ends)
+    known = _ends(annotation, axis)
+    first, last = (None if index is None else float(heights[index]) for index in known)
+    low, high = (first, last) if heights[0] <= heights[-1] else (last, first)
+    return Level.of(outline(image, window.kind), low, high)
 
 
-def _indices(annotation: Annotation, axis: int) -> Sequence[int]:
-    """Of the array axis ``axis``, those that show the structure on some drawn slice."""
-    showing, _ = showing_slices(annotation)
-    if annotation.axis == axis:
-        return showing
-    across = [other for other in range(3) if other not in (annotation.axis, axis)]
-    masks = [np.expand_dims(annotation.foreground(index), annotation.axis) for index in showing]
-    flat = np.any([mask.any(axis=(annotation.axis, *across)) for mask in masks], axis=0)
-    found: list[int] = np.flatnonzero(flat).tolist()
-    return found
+def _ends(annotation: Annotation, axis: int) -> tuple[int | None, int | None]:
+    """First and last index on the body's array axis between which the structure lies, None for an end that was not
+    drawn."""
+    showing, empty = showing_slices(annotation)
+    if annotation.axis != axis:
+        return _ends_across(annotation, axis, showing)
+    last = annotation.geometry.shape[axis] - 1
+    below = [index for index in empty if index < showing[0] and index in annotation.drawn]
+    above = [index for index in empty if index > showing[-1] and index in annotation.drawn]
+    millimeters = len(showing) * annotation.geometry.spacing[axis]
+    if is_whole(annotation) and (millimeters >= _SURELY_WHOLE_MM or (below and above)):
+        below, above = below or [showing[0]], above or [showing[-1]]
+    # A structure on the first or the last slice goes on beyond the scan.
+    return (
+        max(below) if below and showing[0] > 0 else None,
+        min(above) if above and showing[-1] < last else None,
+    )
+
+
+def _ends_across(annotation: Annotation, axis: int, showing: Sequence[int]) -> tuple[int | None, int | None]:
+    """As `_ends`, of slices that all run along the body: only together they show the ends."""
+    if not is_whole(annotation):
+        return None, None
+    beside = next(other for other in range(3) if other not in (annotation.axis, axis))
+    in_slice = beside - (beside > annotation.axis)
+    along = np.flatnonzero(np.any([annotation.foreground(i).any(axis=in_slice) for i in showing], axis=0))
+    first, last = int(along[0]), int(along[-1])
+    return first if first > 0 else None, last if last < annotation.geometry.shape[axis] - 1 else None
 
 
 def _is_gapless(showing: Sequence[int]) -> bool:

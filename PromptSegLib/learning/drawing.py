@@ -135,7 +135,7 @@ def prepare_drawing(
             f"the drawing is too small to be seen at {spacing} mm: draw more, and some background beside it"
         )
     offsets = [offsets_mm(scan.image, scan.annotation, window) for scan, window in zip(scans, windows, strict=True)]
-    levels = [level(scan.image, scan.annotation) for scan in scans]
+    levels = [level(scan.image, scan.annotation, window) for scan, window in zip(scans, windows, strict=True)]
     volumes = [volume_ml(scan.annotation) for scan in scans]
     return Drawing(
         slices=tuple(working),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from PromptSegLib.imaging.working_grid import BLOCK
 from PromptSegLib.learning.drawing import MIN_BOX, WorkingSlice
-from PromptSegLib.networks.backbone import Backbone, Features
+from PromptSegLib.networks.backbone import Features
 
 CROP = MIN_BOX
 """Edge of a training crop in pixels."""
@@ -51,24 +51,23 @@ class FeatureCache:
 
     Args:
         training: bool (1, h, w) per slice: what may be trained on.
-        encode: in place of ``backbone.encode``.
+        encode: images (1, 1, h, w) on the device.
         cancelled: asked before every slice; InterruptedError once it is true.
     """
 
     def __init__(
         self,
-        backbone: Backbone,
         slices: Sequence[WorkingSlice],
         training: Sequence[Tensor],
+        encode: Callable[[Tensor], Features],
         seed: int,
         device: torch.device,
         *,
-        encode: Callable[[Tensor], Features] | None = None,
         keep_features: bool = True,
         cancelled: Callable[[], bool] = lambda: False,
     ):
         self.device, self.seed, self.keep_features = device, seed, keep_features
-        self.encode = encode or backbone.encode
+        self.encode = encode
         self._drawn = list(zip(slices, training, strict=True))
         self.views: list[View] = []
         for part, known in self._drawn:

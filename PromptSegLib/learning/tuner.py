@@ -89,12 +89,11 @@ class Tuner:
         self.training, self.held_out = self._split()
         keep = not any(name.startswith("encoder") for name in backbone.prompt_shapes(prompting))
         self.cache = FeatureCache(
-            backbone,
             drawing.slices,
             self.training,
+            encode,
             options.seed,
             self.device,
-            encode=encode,
             keep_features=keep,
             cancelled=cancelled,
         )

@@ -95,7 +95,7 @@ def tune(
             pieces=drawing.pieces,
             calibration=calibration,
             place=drawing.place,
-            height=drawing.height,
+            height=drawing.height or (earlier.height if earlier else None),
             size=drawing.size or (earlier.size if earlier else None),
             profile=profile,
             numbers={key: value.detach().cpu().float().numpy() for key, value in tuner.best.items()},

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from PromptSegLib.imaging.outline import QUANTITIES, STEP_MM, Outline
+from PromptSegLib.imaging.outline import LONGEST_MM, QUANTITIES, STEP_MM, Outline
 
 REACH_MM = 100.0
 """How much of the body below and above the structure is compared."""
@@ -42,8 +42,9 @@ _WORST = 1.2
 """Cost beyond which two bodies are not alike anywhere: another part of the body, or an animal."""
 
 _MOST_SAMPLES = 240
+"""In a token, of all levels together."""
+
 _LARGEST = 20.0
-_LONGEST_MM = 5000.0
 
 
 @dataclass(frozen=True)
@@ -57,22 +58,28 @@ class Level:
     outline: tuple[tuple[float | None, ...], ...]
 
     @classmethod
-    def of(cls, body: Outline, low_mm: float, high_mm: float, ends: tuple[bool, bool]) -> Level | None:
-        """low_mm, high_mm: on the scale of the outline; ends: whether the lower and the upper end were seen. None where
-        nothing is known of the body around the structure."""
-        heights = body.heights_mm
-        around = (heights >= low_mm - REACH_MM) & (heights <= high_mm + REACH_MM)
-        if not np.isfinite(body.values[around]).any():
+    def of(cls, body: Outline, low_mm: float | None, high_mm: float | None) -> Level | None:
+        """None where neither end or nothing of the body around is known, or there is too much of it for a token.
+
+        low_mm, high_mm: on the scale of the outline.
+        """
+        known = [end for end in (low_mm, high_mm) if end is not None]
+        if not known:
             return None
-        start = float(heights[around][0])
+        around = (body.heights_mm >= min(known) - REACH_MM) & (body.heights_mm <= max(known) + REACH_MM)
+        values = body.values[around]
+        if not np.isfinite(values).any() or len(values) > _MOST_SAMPLES or np.nanmax(np.abs(values)) > _LARGEST:
+            return None
+        start = float(body.heights_mm[around][0])
         return cls(
-            round(low_mm - start, 1) if ends[0] else None,
-            round(high_mm - start, 1) if ends[1] else None,
-            tuple(tuple(_rounded(value) for value in row) for row in body.values[around].tolist()),
+            None if low_mm is None else round(low_mm - start, 1),
+            None if high_mm is None else round(high_mm - start, 1),
+            tuple(tuple(_rounded(value) for value in row) for row in values.tolist()),
         )
 
     def likelihood(self, body: Outline, heights_mm: np.ndarray) -> np.ndarray | None:
-        """How likely (0 to 1) the structure lies at these heights of another body; None if the two do not match.
+        """How likely (0 to 1) the structure lies at these heights of another body; None if the two do not match, or
+        the scan shows too little of it.
 
         The bodies are laid beside each other in all ways. Each of them says where the structure is, and counts the
         more, the better it fits: where a scan shows too little to tell them apart, much is likely.
@@ -101,10 +108,11 @@ class Height:
     @classmethod
     def of(cls, levels: Sequence[Level]) -> Height | None:
         """As many of them as a token has room for; None without any."""
-        if not levels:
-            return None
-        most = max(1, _MOST_SAMPLES // max(len(level.outline) for level in levels))
-        return cls(tuple(levels[:most]))
+        kept: list[Level] = []
+        for level in levels:
+            if sum(len(other.outline) for other in (*kept, level)) <= _MOST_SAMPLES:
+                kept.append(level)
+        return cls(tuple(kept)) if kept else None
 
     def unlikeliness(self, body: Outline, heights_mm: np.ndarray) -> np.ndarray:
         """How much speaks against these heights on a body, 0 to MOST as a logit; 0 if the bodies do not match."""
@@ -127,18 +135,21 @@ class Height:
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Height:
         """From a file's description; ValueError, TypeError or KeyError if it is damaged."""
-        levels = tuple(
-            Level(
-                _parse(level["low_mm"], _LONGEST_MM),
-                _parse(level["high_mm"], _LONGEST_MM),
-                tuple(tuple(_parse(value, _LARGEST) for value in row) for row in level["outline"]),
-            )
-            for level in data["levels"]
-        )
-        outlines = [level.outline for level in levels]
-        if not all([outlines, *outlines]) or any(len(row) != QUANTITIES for rows in outlines for row in rows):
-            raise ValueError("a height without an outline")
+        levels = tuple(_parse_level(level) for level in data["levels"])
+        if not levels or sum(len(level.outline) for level in levels) > _MOST_SAMPLES:
+            raise ValueError("a height without an outline, or with too long ones")
         return cls(levels)
+
+
+def _parse_level(data: Mapping[str, Any]) -> Level:
+    low, high = (_parse(data[key], LONGEST_MM) for key in ("low_mm", "high_mm"))
+    outline = tuple(tuple(_parse(value, _LARGEST) for value in row) for row in data["outline"])
+    if not outline or any(len(row) != QUANTITIES for row in outline):
+        raise ValueError("an outline without samples, or with odd ones")
+    ends = [end for end in (low, high) if end is not None]
+    if not ends or ends[0] > ends[-1]:
+        raise ValueError("no height, or one upside down")
+    return Level(low, high, outline)
 
 
 def _alignments(own: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -164,6 +175,8 @@ def _rounded(value: float) -> float | None:
 def _parse(value: Any, most: float) -> float | None:
     if value is None:
         return None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError("a height that is no number")
     number = float(value)
     # Not a number compares as False.
     if not abs(number) <= most:

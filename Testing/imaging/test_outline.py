@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from PromptSegLib.imaging.outline import STEP_MM, heights_mm, outline
+from PromptSegLib.imaging.outline import LONGEST_MM, STEP_MM, Outline, heights_mm
+from PromptSegLib.imaging.outline import outline as outline_of
 from PromptSegLib.imaging.volume import Geometry, Volume
 from Testing.support import reoriented
 
@@ -26,6 +27,10 @@ def body(air: float = -1000.0, left: int = 40) -> Volume:
         if index >= 26:
             plane[20:26, left - 2 : left + 8] = air
     return Volume(array, Geometry(SHAPE, SPACING))
+
+
+def outline(scan: Volume, kind: str = "ct") -> Outline:
+    return outline_of(scan, kind)
 
 
 def test_width_depth_bone_and_gas() -> None:
@@ -60,7 +65,7 @@ def test_what_the_scan_does_not_show_is_not_known() -> None:
     scan = body(air=0.0)
     tissue = scan.array == 40
     scan.array[tissue] = np.random.default_rng(0).uniform(100, 500, np.count_nonzero(tissue))
-    values = outline(scan).values
+    values = outline(scan, "percentile").values
     assert np.isfinite(values[:, :2]).all() and np.isnan(values[:, 2:]).all(), "bone and gas are known in CT alone"
     scan = body()
     scan.array[20:] = -1000
@@ -74,14 +79,31 @@ def test_a_couch_and_crumbs_are_not_the_body() -> None:
     np.testing.assert_allclose(outline(scan).values[:, 0], outline(body()).values[:, 0], atol=1e-6)
 
 
-def test_it_is_measured_once_per_scan() -> None:
+def test_it_is_measured_once_per_scan_and_kind() -> None:
     scan = body()
     assert outline(scan) is outline(scan) and outline(scan) is not outline(scan.with_array(scan.array))
+    assert outline(scan) is not outline(scan, "percentile")
+    with pytest.raises(ValueError, match="read-only"):
+        outline(scan).values[0] = 0
+
+
+def test_an_oblique_scan_goes_from_feet_to_head_all_the_same() -> None:
+    tilt = np.deg2rad(20)
+    for up in (1, -1):
+        direction = ((0.0, 0.0, 1.0), (-up * np.sin(tilt), np.cos(tilt), 0.0), (up * np.cos(tilt), np.sin(tilt), 0.0))
+        tilted = Volume(body().array[::up], Geometry(SHAPE, SPACING, (5.0, 6.0, 7.0), direction))
+        np.testing.assert_allclose(outline(tilted).values[2:-2], outline(body()).values[2:-2], atol=0.06)
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 50), (3, 1, 1), (1, 1, 300)])
 def test_any_shape(shape: tuple[int, int, int]) -> None:
     array = np.full(shape, -1000, np.int16)
     array[0, 0, 0] = 40
-    found = outline(Volume(array, Geometry(shape, (2.0, 1.0, 1.0))))
-    assert np.isnan(found.values).all() and math.isfinite(found.start_mm)
+    for values in (array, np.zeros(shape, np.int16)):
+        found = outline(Volume(values, Geometry(shape, (2.0, 1.0, 1.0))))
+        assert np.isnan(found.values).all() and math.isfinite(found.start_mm)
+
+
+def test_of_a_scan_longer_than_any_body_nothing_is_known() -> None:
+    scan = Volume(body().array, Geometry(SHAPE, (1.1 * LONGEST_MM / 39, 4.0, 4.0)))
+    assert outline(scan).values.shape == (0, 4)

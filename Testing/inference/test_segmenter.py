@@ -14,6 +14,7 @@ from torch import Tensor
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
 from PromptSegLib.imaging.volume import Geometry, Volume
+from PromptSegLib.imaging.window import Window
 from PromptSegLib.inference import segmenter as segmenter_module
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.scan_features import ScanFeatures
@@ -318,7 +319,8 @@ def test_a_larger_look_alike_at_another_height_is_left_alone(order: tuple[int, .
     organ[20:24, 24:40, 28:44] = True
     other[3:9, 24:40, 28:44] = True
     image.array[organ | other] = 200
-    lies = level(image, Annotation.from_label_map(image.with_array(organ.astype(np.uint8)), 1, complete=True, axis=0))
+    drawn = Annotation.from_label_map(image.with_array(organ.astype(np.uint8)), 1, complete=True, axis=0)
+    lies = level(image, drawn, Window("ct"))
     assert lies is not None
     knows = replace(tuned_token(), pieces="one", place=None, size=None, height=Height.of([lies]))
     for first in (0, 2):

@@ -11,7 +11,7 @@ import torch
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
-from PromptSegLib.imaging.volume import Volume
+from PromptSegLib.imaging.volume import Geometry, Volume
 from PromptSegLib.imaging.working_grid import BLOCK
 from PromptSegLib.learning.drawing import MAX_SLICES, MIN_BOX, Drawing, DrawnScan, prepare_drawing
 from PromptSegLib.learning.holding_out import dice, split
@@ -185,19 +185,47 @@ def test_the_size_is_known_where_nothing_was_left_out() -> None:
     assert size_of(cut, complete=True) is None, "it goes on where the scan ends"
 
 
-def test_the_height_reaches_as_far_as_the_structure_may() -> None:
-    image, truth = scan()
+def test_the_height_is_known_as_far_as_ends_were_drawn() -> None:
+    image, truth = scan((20, 64, 64))
+    truth[[0, 1, 18, 19]] = False
+    showing = np.flatnonzero(truth.any(axis=(1, 2)))
+    assert (showing[0], showing[-1]) == (2, 17)
 
-    def ends(slices: Iterable[int], axis: int = 0) -> list[float | None]:
-        found = prepare_drawing([DrawnScan(image, drawing(image, truth, slices, axis))]).height
-        assert found is not None
-        (level,) = found.levels
-        return [level.low_mm, level.high_mm]
+    def ends(slices: Iterable[int], axis: int = 0, **options: bool) -> tuple[float | None, float | None] | None:
+        labels = drawn_labels(truth, slices, axis)
+        found = Annotation.from_label_map(image.with_array(labels), 1, axis=axis, **options)
+        height = prepare_drawing([DrawnScan(image, found)]).height
+        return None if height is None else (height.levels[0].low_mm, height.levels[0].high_mm)
 
-    assert ends(range(1, 11)) == [3, 30], "in a scan of 33 mm, wholly drawn"
-    assert ends((5, 6)) == [None, None], "it may reach 30 mm beyond, and that is more than is seen"
-    rows = np.flatnonzero(truth.any(axis=(1, 2))) * SPACING[0]
-    assert ends((24, 28, 32), axis=1) == [rows[0] or None, rows[-1] if rows[-1] < 33 else None], "across, all is seen"
+    assert ends(range(20)) == (6, 51), "16 slices of 3 mm without a gap"
+    assert ends(range(20), complete=True) == (3, 54), "it ends before the next slices, which show nothing"
+    assert ends((5, 9, 13)) is None and ends((9,)) is None, "it may go on on either side"
+    assert ends(range(6, 12)) is None, "18 mm may lie amid a long structure"
+    across = np.flatnonzero(truth.any(axis=(0, 2)))
+    assert ends(across, axis=1) == (6, 51), "slices that run along the body show both ends together"
+    assert ends(across[::4], axis=1) is None, "between them it may reach higher"
+
+    labels = drawn_labels(truth, (5, 9, 13))
+    labels[16], labels[18:] = UNKNOWN, UNKNOWN
+    for empty in range(20):
+        if empty not in (5, 9, 13, 17):
+            labels[empty] = UNKNOWN
+    found = Annotation.from_label_map(image.with_array(labels), 1, axis=0)
+    height = prepare_drawing([DrawnScan(image, found)]).height
+    assert height is not None and (height.levels[0].low_mm, height.levels[0].high_mm) == (None, 51), "17 shows nothing"
+
+
+def test_the_height_of_scribbles_and_of_what_the_scan_cuts_off_is_open() -> None:
+    image, truth = scan((20, 64, 64))
+    labels = drawn_labels(truth, range(20))
+    labels[:, 4:8] = 2
+    scribbled = Annotation.from_label_map(image.with_array(labels), 1, axis=0, scribbles=True)
+    assert prepare_drawing([DrawnScan(image, scribbled)]).height is None
+    cut_labels = drawn_labels(truth, range(20))[4:]
+    part = Volume(image.array[4:], Geometry((16, 64, 64), image.geometry.spacing))
+    whole = Annotation.from_label_map(Volume(cut_labels, part.geometry), 1, axis=0, complete=True)
+    height = prepare_drawing([DrawnScan(part, whole)]).height
+    assert height is not None and height.levels[0].low_mm is None and height.levels[0].high_mm is not None
 
 
 def test_the_size_is_the_mean_of_all_scans_that_tell_it() -> None:

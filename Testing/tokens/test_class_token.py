@@ -410,7 +410,7 @@ def test_no_image_and_no_path_in_the_file(tmp_path: Path) -> None:
     assert len(rest) == sum(4 * array.size for array in token.numbers.values())
     assert set(json.loads(header["__metadata__"]["token"])) == {
         *("name", "color", "terminology", "backbone", "prompting", "plane", "spacing_mm", "window"),
-        *("calibration", "pieces", "training", "place", "height", "profile"),
+        *("calibration", "pieces", "training", "place", "profile"),
     }
     for text in (str(tmp_path), os.getcwd(), os.sep + "home", ".nii"):
         assert text.encode() not in data

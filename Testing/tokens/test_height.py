@@ -31,8 +31,8 @@ def body(first_mm: float = 0.0, last_mm: float = 500.0, larger: float = 1.0, see
     return Outline(first_mm, np.stack(values, axis=1) + noise)
 
 
-def height(low: float = LOW, high: float = HIGH, ends: tuple[bool, bool] = (True, True), seed: int = 0) -> Height:
-    level = Level.of(body(seed=seed), low, high, ends)
+def height(low: float | None = LOW, high: float | None = HIGH, seed: int = 0) -> Height:
+    level = Level.of(body(seed=seed), low, high)
     assert level is not None
     found = Height.of([level])
     assert found is not None
@@ -71,7 +71,7 @@ def test_a_scan_that_shows_too_little_speaks_against_nothing() -> None:
 
 
 def test_an_end_that_was_not_seen_is_open() -> None:
-    found = against(height(ends=(False, True)), body(seed=1), [0, 240, 400])
+    found = against(height(low=None), body(seed=1), [0, 240, 400])
     assert found[0] == pytest.approx(found[1], abs=0.2) and found[2] > 3
 
 
@@ -102,17 +102,28 @@ def test_a_long_structure_takes_no_more_room() -> None:
     assert found is not None and 1 <= len(found.levels) < 4
     assert len(json.dumps(found.describe())) < 10_000
     assert Height.of([]) is None
+    short, long = height().levels[0], levels[0]
+    both = Height.of([short, long, long, long, short])
+    assert both is not None and both.levels == (short, long, short), "what is too long leaves room for others"
+
+
+def test_what_is_too_long_or_too_large_for_a_token_is_not_known() -> None:
+    spine = Outline(0.0, np.tile(body().values, (6, 1)))
+    assert Level.of(spine, 100, 2900) is None
+    assert Level.of(Outline(0.0, body().values + 20), LOW, HIGH) is None
 
 
 def test_without_a_body_nothing_is_known() -> None:
-    assert Level.of(Outline(0.0, np.full((80, 4), np.nan)), 100, 140, (True, True)) is None
+    assert Level.of(Outline(0.0, np.full((80, 4), np.nan)), 100, 140) is None
+    assert Level.of(Outline(0.0, np.empty((0, 4))), 100, 140) is None
+    assert Level.of(body(), None, None) is None
 
 
 def test_it_survives_json() -> None:
-    known = height(ends=(False, True))
+    known = height(low=None)
     values = body().values
     values[45] = np.nan
-    partly = Level.of(Outline(0.0, values), LOW, HIGH, (True, True))
+    partly = Level.of(Outline(0.0, values), LOW, HIGH)
     assert partly is not None
     for found in (known, Height((*known.levels, partly))):
         assert Height.parse(json.loads(json.dumps(found.describe()))) == found
@@ -131,6 +142,11 @@ LEVEL = height().describe()["levels"][0]
         {"outline": [[1, 2, 3, math.inf]]},
         {"outline": 7},
         {"outline": []},
+        {"outline": ["1234"]},
+        {"outline": [[1, 2, 3, True]]},
+        {"outline": [[1, 2, 3, 4]] * 1000},
+        {"low_mm": 90.0, "high_mm": 80.0},
+        {"low_mm": None, "high_mm": None},
     ],
 )
 def test_damaged_heights_are_refused(damage: dict[str, object]) -> None:
