@@ -197,8 +197,12 @@ class Case:
     def keep_token(self, key: str, data: bytes, revision: str, library: TokenLibrary) -> None:
         """Keep a trained token in the scene and in the user's library. revision: of the drawing that it knows."""
         self.choice.note_trained(key, revision)
-        store_token(self.segmentation_node, key, data)
         self._learned.set(key, _drawing_part(revision))
+        self.renew_token(key, data, library)
+
+    def renew_token(self, key: str, data: bytes, library: TokenLibrary) -> None:
+        """Keep a token in place of an earlier one of the same drawing."""
+        store_token(self.segmentation_node, key, data)
         before = self._files.get(key)
         kept = library.keep(data, self.info(key).name, Kept.from_text(before) if isinstance(before, str) else None)
         self._files.set(key, kept.to_text())

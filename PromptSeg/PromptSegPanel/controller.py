@@ -156,6 +156,8 @@ class Controller(PanelState):
             case.show_results(results or ())
             for result in results or ():
                 self.note(_("Found: {name}, {ml} ml.").format(name=self.names([result.key]), ml=round(result.ml, 1)))
+                if result.token is not None and result.key in case.keys:
+                    case.renew_token(result.key, result.token, self.library)
             sentences = [
                 _("{name}: {recognition}.").format(
                     name=self.names([result.key]), recognition=result.recognition.sentence()

@@ -45,6 +45,8 @@ class Known:
             self.tokens.pop(arguments["key"], None)
         elif job.method == "tune":
             self.tokens.update(result.tokens)
+        elif job.method == "segment":
+            self.tokens.update({found.key: found.token for found in result or () if found.token is not None})
 
     def replays(self) -> Iterator[Replay]:
         """The requests that tell all of it."""

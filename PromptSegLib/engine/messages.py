@@ -68,7 +68,8 @@ class SegmentedClass:
 
     box: the part of the scan that holds it, empty where nothing was found; mask: bool, of the box's shape;
     confidence: mean probability of the voxels found, 0 where there are none; ml: their volume; recognition: of the
-    center that the scan is of, None for a token without centers.
+    center that the scan is of, None for a token without centers; token: its file's content, where the result told it
+    something that the drawing did not.
     """
 
     key: str
@@ -77,6 +78,7 @@ class SegmentedClass:
     confidence: float = 0.0
     ml: float = 0.0
     recognition: Recognition | None = None
+    token: bytes | None = None
 
 
 @dataclass(frozen=True)

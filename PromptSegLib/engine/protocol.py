@@ -32,7 +32,7 @@ from PromptSegLib.engine import messages
 from PromptSegLib.imaging.volume import Geometry, Volume
 from PromptSegLib.tokens.recognition import Recognition
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 OUT_OF_MEMORY = "memory ran out: close other programs, or choose a smaller part of the scan"
 """What either side says of it."""

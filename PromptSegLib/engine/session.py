@@ -33,6 +33,7 @@ from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.segmenter import Segmentation, Segmenter, encode_ahead
 from PromptSegLib.inference.sight import Sight, kind_warnings
 from PromptSegLib.inference.suggestion import suggest_slice
+from PromptSegLib.learning.anatomy import as_found
 from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
 from PromptSegLib.learning.tuning import TuningOptions, TuningProgress, tune
 from PromptSegLib.networks.device import is_out_of_memory, release_memory
@@ -54,6 +55,10 @@ class _Class:
     info: ClassInfo
     drawing: SliceDrawing | None = None
     token: ClassToken | None = None
+    is_learned_here: bool = False
+    """Whether the token was last learned from a drawing on this scan."""
+    is_told_by_result: bool = False
+    """Whether the token has height and size from what was found with it, since the drawing did not show them."""
     doubt: tuple[int, np.ndarray] | None = None
     """Array axis of the last segmentation's slices, and how many pixels of each it left undecided."""
     ahead: Iterator[bool] = field(default_factory=lambda: iter(()))
@@ -107,6 +112,7 @@ class Session:
         self._features.clear()
         for entry in self._classes.values():
             entry.drawing = entry.doubt = None
+            entry.is_learned_here = False
             entry.ahead = iter(())
         array = image.array
         if array.dtype.kind == "f" and not all(bool(np.isfinite(plane).all()) for plane in array):
@@ -136,7 +142,8 @@ class Session:
         self.segmenter([token])
         term = token.terminology
         info = ClassInfo(token.name, token.color, (term.scheme, term.code, term.meaning) if term else None)
-        self._classes.setdefault(key, _Class(info)).token = token
+        entry = self._classes.setdefault(key, _Class(info))
+        entry.token, entry.is_learned_here, entry.is_told_by_result = token, False, False
         return info
 
     def forget(self, key: str) -> None:
@@ -229,7 +236,7 @@ class Session:
                 if len(keys) > 1:
                     self.notice(_not_learned(entry.info.name, error))
                 continue
-            entry.doubt = None
+            entry.doubt, entry.is_learned_here = None, True
             tokens[key] = entry.token.to_bytes()
             checkpoint(key, tokens[key])
             if cancelled():
@@ -281,7 +288,8 @@ class Session:
                 raise InterruptedError("segmenting was cancelled")
             axis = next(axis for axis in range(3) if slice_stack(image, axis).plane == token.plane)
             self._entry(key).doubt = (axis, doubt)
-            results.append(replace(_class_of(key, number, found, image), recognition=recognitions[number - 1]))
+            result = replace(_class_of(key, number, found, image), recognition=recognitions[number - 1])
+            results.append(replace(result, token=self._told_by(result, self._entry(key), image)))
         return results
 
     def suggest_slice(self, key: str) -> Suggestion:
@@ -326,6 +334,17 @@ class Session:
             )
 
         return self._on_gpu_or_cpu(run)
+
+    def _told_by(self, result: SegmentedClass, entry: _Class, image: Volume) -> bytes | None:
+        """Let the token know height and size of what was found on the scan that it was learned from, if its drawing did
+        not show them; returns its file's content if it changed."""
+        token = entry.token
+        is_wanted = entry.is_told_by_result or (token is not None and token.size is None)
+        if token is None or not is_wanted or not entry.is_learned_here or not result.mask.any():
+            return None
+        entry.token, entry.is_told_by_result = as_found(token, image, result.box, result.ml), True
+        is_same = (entry.token.height, entry.token.size) == (token.height, token.size)
+        return None if is_same else entry.token.to_bytes()
 
     def _on_gpu_or_cpu(self, run: Callable[[], T]) -> T:
         """Run something; once more on the processor, if the graphics card's memory does not suffice."""

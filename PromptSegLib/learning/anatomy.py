@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +12,9 @@ from PromptSegLib.imaging.body import body_middles
 from PromptSegLib.imaging.outline import body_axis, heights_mm, outline
 from PromptSegLib.imaging.volume import Volume, slice_stack
 from PromptSegLib.imaging.window import Window
-from PromptSegLib.tokens.height import Level
+from PromptSegLib.tokens.class_token import ClassToken
+from PromptSegLib.tokens.height import Height, Level
+from PromptSegLib.tokens.size import Size
 
 _CRUMB = 0.1
 """Of the largest piece's size, how large another one may be that does not count."""
@@ -75,10 +78,29 @@ def offsets_mm(image: Volume, annotation: Annotation, window: Window) -> np.ndar
 def level(image: Volume, annotation: Annotation, window: Window) -> Level | None:
     """At which height in the body the structure lies: as far as its ends were drawn, or slices beyond them that show
     nothing of it. None if neither end is known, or nothing of the body around."""
-    axis, heights = body_axis(image), heights_mm(image)
-    known = _ends(annotation, axis)
-    first, last = (None if index is None else float(heights[index]) for index in known)
-    low, high = (first, last) if heights[0] <= heights[-1] else (last, first)
+    return _level(image, window, *_ends(annotation, body_axis(image)))
+
+
+def as_found(token: ClassToken, image: Volume, box: tuple[slice, slice, slice], ml: float) -> ClassToken:
+    """The token of a structure that was drawn in part, with height and size of what was found of it on that scan.
+
+    box: of the scan's array, that holds what was found; ml: its volume.
+    """
+    inside = [side.start > 0 and side.stop < length for side, length in zip(box, image.array.shape, strict=True)]
+    along, last = box[body_axis(image)], image.array.shape[body_axis(image)] - 1
+    first_seen = along.start if along.start > 0 else None
+    last_seen = along.stop - 1 if along.stop - 1 < last else None
+    found = _level(image, token.window, first_seen, last_seen)
+    height = None if found is None else Height.of([found])
+    size = Size.of([ml]) if all(inside) and ml > 0 else None
+    return replace(token, height=height or token.height, size=size or token.size)
+
+
+def _level(image: Volume, window: Window, first: int | None, last: int | None) -> Level | None:
+    """first, last: indices on the body's axis, None for an end that is not known."""
+    heights = heights_mm(image)
+    ends = [None if index is None else float(heights[index]) for index in (first, last)]
+    low, high = ends if heights[0] <= heights[-1] else reversed(ends)
     return Level.of(outline(image, window.kind), low, high)
 
 

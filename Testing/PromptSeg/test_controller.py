@@ -189,6 +189,17 @@ def test_keeps_the_token_in_the_scene_and_in_the_library(drawn: Any, client: Pla
     assert [entry.path.name for entry in drawn.library.entries()] == ["liver.promptseg"]
 
 
+def test_what_a_result_tells_the_token_is_kept_in_its_place(drawn: Any, client: PlayedClient) -> None:
+    drawn.train()
+    client.latest("tune").finish(TuneResult({"liver": token_data()}))
+    client.latest("segment").finish((replace(found(), token=token_data(1)),))
+    assert drawn.case.tokens() == {"liver": token_data(1)}
+    names = {entry.path.name: entry.path.read_bytes() for entry in drawn.library.entries()}
+    assert names == {"liver.promptseg": token_data(1)}
+    drawn.find_again("liver")
+    assert client.latest("put_token").arguments["data"] == token_data(1)
+
+
 def test_training_again_replaces_only_the_own_file(drawn: Any, client: PlayedClient) -> None:
     drawn.library.keep(token_data(7), "liver", None)
     trained(drawn, client)

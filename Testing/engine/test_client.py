@@ -80,6 +80,7 @@ def test_it_does_what_a_session_does(client: Client) -> None:
     assert shown and {p.stage for p in progress} == {"encoding", "training"}
     (found,) = client.segment(["a"])
     assert dsc(mask_of(found), truth) > 0.8
+    assert client.tokens == {"a": found.token}, "the result told it how large the structure is"
     assert client.suggest_slice("a").index not in (3, 6, 9)
     assert client.put_token("b", result.tokens["a"]) == ORGAN
     assert dsc(mask_of(client.segment(["b"])[0]), truth) > 0.7

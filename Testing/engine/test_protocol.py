@@ -63,7 +63,7 @@ def test_every_message_arrives(tmp_path: Path) -> None:
     volume = Volume(np.arange(24, dtype=np.int16).reshape(2, 3, 4), geometry)
     drawing = SliceDrawing(2, {5: np.eye(3, dtype=np.uint8), 7: np.zeros((3, 3), np.uint8)})
     mask, recognition = np.ones((2, 2, 1), bool), Recognition("Hospital B", 0.97, True)
-    found = SegmentedClass("k", (slice(1, 3), slice(0, 2), slice(4, 5)), mask, 0.9, 1.5, recognition)
+    found = SegmentedClass("k", (slice(1, 3), slice(0, 2), slice(4, 5)), mask, 0.9, 1.5, recognition, b"\x01\xfe")
     info = ClassInfo("Grüner Knoten", (1, 2, 3), ("SCT", "123", "Knoten"))
     result = TuneResult({"k": b"\x00\xff"}, True)
     line = there.encode({"v": volume, "d": drawing, "f": [found], "i": info, "r": result, "n": None})
@@ -74,7 +74,7 @@ def test_every_message_arrives(tmp_path: Path) -> None:
     assert np.array_equal(message["d"].planes[5], np.eye(3))
     (arrived,) = message["f"]
     assert arrived.box == found.box and np.array_equal(arrived.mask, found.mask) and arrived.confidence == 0.9
-    assert arrived.recognition == recognition
+    assert arrived.recognition == recognition and arrived.token == found.token
     assert message["i"] == info and message["r"] == result and message["n"] is None
 
 

@@ -129,7 +129,7 @@ def test_previews_come_early_and_show_the_slice_that_is_looked_at() -> None:
 def test_a_second_class_changes_nothing_of_the_first() -> None:
     session, truth = drawn_session()
     session.tune(["a"])
-    token, mask = session.tokens["a"], whole(session, "a")["a"]
+    mask, token = whole(session, "a")["a"], session.tokens["a"]
     other = np.roll(~truth & (scan()[0].array < scan()[0].array.mean()), 1, axis=1)
     other[:, :8] = other[:, 20:] = False
     session.annotate("b", ClassInfo("Other"), planes(other, 3, 6, 9))
@@ -207,6 +207,38 @@ def test_training_again_goes_on_from_what_was_learned_unless_told_not_to() -> No
     fresh.annotate("a", ORGAN, planes(truth, 3, 5, 6, 9))
     expected = parse_token(fresh.tune(["a"]).tokens["a"])
     assert all(np.array_equal(anew.numbers[name], array) for name, array in expected.numbers.items())
+
+
+def test_the_result_tells_a_token_what_the_drawing_did_not_show() -> None:
+    image, truth = scan((20, 64, 64))
+    truth[[0, 1, 18, 19]] = False
+    session = Session("cpu")
+    session.set_image(image)
+    session.annotate("a", ORGAN, planes(truth, 4, 10, 16))
+    learned = parse_token(session.tune(["a"]).tokens["a"])
+    assert learned.size is None and learned.height is None
+
+    (found,) = session.segment(["a"])
+    assert found.token is not None and session.tokens == {"a": found.token}
+    token = parse_token(found.token)
+    assert token.size is not None and token.size.ml == pytest.approx(found.ml, rel=1e-3)
+    assert token.height is not None
+    ends = [3.0 * found.box[0].start, 3.0 * (found.box[0].stop - 1)]
+    assert [token.height.levels[0].low_mm, token.height.levels[0].high_mm] == ends
+    assert all(np.array_equal(token.numbers[name], array) for name, array in learned.numbers.items())
+    assert session.segment(["a"])[0].token is None, "it knows that already"
+
+    session.annotate("a", ORGAN, planes(truth, 3, 4, 10, 16, 17))
+    session.tune(["a"])
+    (again,) = session.segment(["a"])
+    told = parse_token(session.tokens["a"]).size
+    assert told is not None and told.ml == pytest.approx(again.ml, rel=1e-3), "of the corrected result"
+
+    session.put_token("a", learned.to_bytes())
+    assert session.segment(["a"])[0].token is None, "it may have been learned on another scan"
+    session.annotate("b", ORGAN, planes(truth, *range(20)))
+    drawn = session.tune(["b"]).tokens
+    assert session.segment(["b"])[0].token is None and session.tokens["b"] == drawn["b"], "a drawing says more"
 
 
 def test_no_more_than_so_many_slices_are_looked_at_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
