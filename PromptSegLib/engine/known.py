@@ -46,7 +46,7 @@ class Known:
         elif job.method == "tune":
             self.tokens.update(result.tokens)
         elif job.method == "segment":
-            self.tokens.update({found.key: found.token for found in result or () if found.token is not None})
+            self.tokens.update({found.key: found.token for found in result if found.token is not None})
 
     def replays(self) -> Iterator[Replay]:
         """The requests that tell all of it."""

@@ -27,7 +27,7 @@ from PromptSegLib.engine.previewing import PreviewOrder
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
 from PromptSegLib.imaging.scan_statistics import scan_statistics
-from PromptSegLib.imaging.volume import Volume, slice_stack
+from PromptSegLib.imaging.volume import Volume, stack_of_plane
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.segmenter import Segmentation, Segmenter, encode_ahead
@@ -286,8 +286,7 @@ class Session:
         for number, (key, token, doubt) in enumerate(zip(keys, tokens, found.doubts, strict=True), start=1):
             if cancelled():
                 raise InterruptedError("segmenting was cancelled")
-            axis = next(axis for axis in range(3) if slice_stack(image, axis).plane == token.plane)
-            self._entry(key).doubt = (axis, doubt)
+            self._entry(key).doubt = (stack_of_plane(image, token.plane).axis, doubt)
             result = replace(_class_of(key, number, found, image), recognition=recognitions[number - 1])
             results.append(replace(result, token=self._told_by(result, self._entry(key), image)))
         return results

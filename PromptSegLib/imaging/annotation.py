@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -117,6 +118,11 @@ class Annotation:
             slices=tuple(np.flatnonzero(known).tolist()),
             drawn=frozenset(np.flatnonzero(drawn).tolist()),
         )
+
+    @cached_property
+    def showing(self) -> tuple[int, ...]:
+        """Those of ``slices`` that show the structure."""
+        return tuple(index for index in self.slices if self.foreground(index).any())
 
     def foreground(self, index: int) -> np.ndarray:
         """Where slice `index` along `axis` is the structure: 2-D bool, in array orientation."""

@@ -9,7 +9,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from PromptSegLib.imaging.volume import Volume, slice_stack
+from PromptSegLib.imaging.body import CUT_OFF, coarse_planes
+from PromptSegLib.imaging.volume import Volume, stack_of_plane
 from PromptSegLib.imaging.window import AIR, Window, window_for
 
 STEP_MM = 5.0
@@ -21,11 +22,7 @@ QUANTITIES = 4
 LONGEST_MM = 3000.0
 """Of a body. Longer scans give another unit for their spacing, or none."""
 
-_PIXEL_MM = 4.0
 _SMALLEST_MM2 = 2000.0
-_CUT_OFF = 0.3
-"""A slice whose edge lies in the body to this share does not show how far the body reaches."""
-
 _BONE_HU, _GAS_HU = 250.0, -400.0
 _BESIDE_LENGTH_MM = 50.0
 _BESIDE_AREA_MM2 = 300.0
@@ -54,7 +51,7 @@ class Outline:
 
 def body_axis(image: Volume) -> int:
     """The array axis from feet to head, or from head to feet."""
-    return next(axis for axis in range(3) if slice_stack(image, axis).plane == "axial")
+    return stack_of_plane(image, "axial").axis
 
 
 def heights_mm(image: Volume) -> np.ndarray:
@@ -82,12 +79,10 @@ def outline(image: Volume, kind: str) -> Outline:
 
 
 def _outline(image: Volume, window: Window) -> Outline:
-    stack, heights = slice_stack(image, body_axis(image)), heights_mm(image)
+    stack, heights = stack_of_plane(image, "axial"), heights_mm(image)
     if np.ptp(heights) > LONGEST_MM:
         return Outline(float(heights.min()), np.empty((0, QUANTITIES)))
-    steps = [max(1, round(_PIXEL_MM / mm)) for mm in stack.spacing[1:]]
-    coarse_mm = [step * mm for step, mm in zip(steps, stack.spacing[1:], strict=True)]
-    planes = stack.view(image.array)[:, :: steps[0], :: steps[1]]
+    planes, coarse_mm = coarse_planes(image.array, stack)
     samples = np.arange(heights.min(), heights.max() + STEP_MM / 2, STEP_MM)
     nearest = np.minimum(np.rint(np.abs(samples) / stack.spacing[0]).astype(int), len(heights) - 1).tolist()
     found = {index: _slice(planes[index].astype(np.float32), window, coarse_mm) for index in sorted(set(nearest))}
@@ -113,7 +108,7 @@ def _slice(plane: np.ndarray, window: Window, spacing: Sequence[float]) -> list[
     for axis, mm in enumerate(spacing):
         along = body.any(axis=1 - axis)
         first, last = (np.take(body, end, axis=axis).mean() for end in (0, -1))
-        cut_off = max(first, last) >= _CUT_OFF
+        cut_off = max(first, last) >= CUT_OFF
         lengths.append(math.nan if cut_off else math.log(np.ptp(np.flatnonzero(along)) * mm + mm + _BESIDE_LENGTH_MM))
     depth, width = lengths
     if window.kind != "ct" or math.isnan(depth + width):

@@ -196,6 +196,11 @@ def slice_stack(volume: Volume | Geometry, axis: int) -> SliceStack:
     )
 
 
+def stack_of_plane(volume: Volume | Geometry, plane: str) -> SliceStack:
+    """The view of a volume as 2-D images of a plane: axial, coronal or sagittal."""
+    return next(stack for stack in (slice_stack(volume, axis) for axis in range(3)) if stack.plane == plane)
+
+
 def through_plane_axis(geometry: Geometry) -> int:
     """The array axis with the largest spacing, the first of them where several are equal."""
     largest = max(geometry.spacing)

@@ -33,7 +33,12 @@ def working_spacing(diameter_mm: float, native_mm: float) -> float:
     """
     finest, coarsest = max(SPACINGS_MM[0], native_mm / 2), max(1.5, 2 * native_mm)
     wanted = float(np.clip(diameter_mm / _PIXELS_ACROSS_A_STRUCTURE, finest, max(finest, coarsest)))
-    return min(SPACINGS_MM, key=lambda s: abs(np.log(s / wanted)))
+    return nearest_spacing(wanted)
+
+
+def nearest_spacing(wanted_mm: float) -> float:
+    """The rung of the ladder nearest to a spacing."""
+    return min(SPACINGS_MM, key=lambda s: abs(np.log(s / wanted_mm)))
 
 
 @dataclass(frozen=True)

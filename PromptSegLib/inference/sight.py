@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from PromptSegLib.imaging.volume import SliceStack, Volume, slice_stack
+from PromptSegLib.imaging.volume import SliceStack, Volume, stack_of_plane
 from PromptSegLib.imaging.window import KIND_NAMES, Window, kind_of, window_for
 from PromptSegLib.imaging.working_grid import BLOCK, Box, WorkingGrid, body_box
 from PromptSegLib.tokens.class_token import ClassToken
@@ -45,7 +45,7 @@ class Sight:
     @classmethod
     def of(cls, image: Volume, plane: str, spacing_mm: float, kind: str) -> Self:
         """plane, spacing_mm, and the kind of window, as in a `ClassToken`."""
-        stack = next(s for s in (slice_stack(image, axis) for axis in range(3)) if s.plane == plane)
+        stack = stack_of_plane(image, plane)
         grid = WorkingGrid((stack.shape[1], stack.shape[2]), stack.spacing[1:], spacing_mm)
         return cls(stack, grid, window_for(image.array, kind))
 

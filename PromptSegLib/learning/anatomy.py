@@ -26,18 +26,12 @@ _SURELY_WHOLE_MM = 20.0
 """What these slices must make up for its ends to count as drawn: few thin ones may lie amid a long structure."""
 
 
-def showing_slices(annotation: Annotation) -> tuple[list[int], list[int]]:
-    """Drawn slices that show the structure, and those that do not."""
-    showing = [i for i in annotation.slices if annotation.foreground(i).any()]
-    return showing, sorted(set(annotation.slices) - set(showing))
-
-
 def is_one_piece(annotation: Annotation) -> bool:
     """Whether the structure is one piece, but for crumbs: in space where no slice was left out, or else on each slice.
 
     A bow shows two pieces on most of its slices, and is one.
     """
-    showing, _ = showing_slices(annotation)
+    showing = annotation.showing
     masks = [annotation.foreground(index).astype(np.uint8) for index in showing]
     return _in_one_piece(np.stack(masks)) if _is_gapless(showing) else all(_in_one_piece(mask) for mask in masks)
 
@@ -45,7 +39,7 @@ def is_one_piece(annotation: Annotation) -> bool:
 def is_whole(annotation: Annotation) -> bool:
     """Whether all of the structure that the scan shows seems to be drawn: no slice was left out within it, and it is
     known to end there or shows on _SURELY_WHOLE slices."""
-    showing, _ = showing_slices(annotation)
+    showing = annotation.showing
     if not _is_gapless(showing) or not annotation.drawn.issuperset(showing):
         return False
     last = annotation.geometry.shape[annotation.axis] - 1
@@ -55,7 +49,7 @@ def is_whole(annotation: Annotation) -> bool:
 
 def volume_ml(annotation: Annotation) -> float | None:
     """Of the structure; None if it may be larger than what was drawn, since slices were left out or the scan ends."""
-    showing, _ = showing_slices(annotation)
+    showing = annotation.showing
     if not is_whole(annotation) or {0, annotation.geometry.shape[annotation.axis] - 1} & set(showing):
         return None
     voxels = sum(int(annotation.foreground(index).sum()) for index in showing)
@@ -107,12 +101,11 @@ def _level(image: Volume, window: Window, first: int | None, last: int | None) -
 def _ends(annotation: Annotation, axis: int) -> tuple[int | None, int | None]:
     """First and last index on the body's array axis between which the structure lies, None for an end that was not
     drawn."""
-    showing, empty = showing_slices(annotation)
     if annotation.axis != axis:
-        return _ends_across(annotation, axis, showing)
-    last = annotation.geometry.shape[axis] - 1
-    below = [index for index in empty if index < showing[0] and index in annotation.drawn]
-    above = [index for index in empty if index > showing[-1] and index in annotation.drawn]
+        return _ends_across(annotation, axis)
+    showing, last = annotation.showing, annotation.geometry.shape[axis] - 1
+    below = [index for index in annotation.drawn if index < showing[0]]
+    above = [index for index in annotation.drawn if index > showing[-1]]
     millimeters = len(showing) * annotation.geometry.spacing[axis]
     if is_whole(annotation) and (millimeters >= _SURELY_WHOLE_MM or (below and above)):
         below, above = below or [showing[0]], above or [showing[-1]]
@@ -123,13 +116,13 @@ def _ends(annotation: Annotation, axis: int) -> tuple[int | None, int | None]:
     )
 
 
-def _ends_across(annotation: Annotation, axis: int, showing: Sequence[int]) -> tuple[int | None, int | None]:
+def _ends_across(annotation: Annotation, axis: int) -> tuple[int | None, int | None]:
     """As `_ends`, of slices that all run along the body: only together they show the ends."""
     if not is_whole(annotation):
         return None, None
     beside = next(other for other in range(3) if other not in (annotation.axis, axis))
     in_slice = beside - (beside > annotation.axis)
-    along = np.flatnonzero(np.any([annotation.foreground(i).any(axis=in_slice) for i in showing], axis=0))
+    along = np.flatnonzero(np.any([annotation.foreground(i).any(axis=in_slice) for i in annotation.showing], axis=0))
     first, last = int(along[0]), int(along[-1])
     return first if first > 0 else None, last if last < annotation.geometry.shape[axis] - 1 else None
 

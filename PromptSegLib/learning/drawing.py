@@ -17,7 +17,7 @@ from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import SliceStack, Volume, slice_stack
 from PromptSegLib.imaging.window import KIND_NAMES, Window, window_for
 from PromptSegLib.imaging.working_grid import WorkingGrid, body_box, working_spacing
-from PromptSegLib.learning.anatomy import is_one_piece, level, offsets_mm, showing_slices, volume_ml
+from PromptSegLib.learning.anatomy import is_one_piece, level, offsets_mm, volume_ml
 from PromptSegLib.tokens.class_token import ClassToken
 from PromptSegLib.tokens.height import Height
 from PromptSegLib.tokens.place import Place
@@ -121,7 +121,8 @@ def prepare_drawing(
     for number, (scan, stack, window) in enumerate(zip(scans, stacks, windows, strict=True)):
         grid = WorkingGrid((stack.shape[1], stack.shape[2]), stack.spacing[1:], spacing)
         images = stack.view(scan.image.array)
-        showing, empty = showing_slices(scan.annotation)
+        showing = list(scan.annotation.showing)
+        empty = sorted(set(scan.annotation.slices) - set(showing))
         chosen = _chosen_slices(showing, empty, max(1, most_slices // len(scans)), number, empty_share)
         of_empty = _share(chosen, showing) / max(_share(chosen, empty), 1e-6)
         for index in chosen:

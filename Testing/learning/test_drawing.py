@@ -206,10 +206,7 @@ def test_the_height_is_known_as_far_as_ends_were_drawn() -> None:
     assert ends(across[::4], axis=1) is None, "between them it may reach higher"
 
     labels = drawn_labels(truth, (5, 9, 13))
-    labels[16], labels[18:] = UNKNOWN, UNKNOWN
-    for empty in range(20):
-        if empty not in (5, 9, 13, 17):
-            labels[empty] = UNKNOWN
+    labels[[index for index in range(20) if index not in (5, 9, 13, 17)]] = UNKNOWN
     found = Annotation.from_label_map(image.with_array(labels), 1, axis=0)
     height = prepare_drawing([DrawnScan(image, found)]).height
     assert height is not None and (height.levels[0].low_mm, height.levels[0].high_mm) == (None, 51), "17 shows nothing"

@@ -12,7 +12,7 @@ import numpy as np
 
 from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import SliceStack, Volume
-from PromptSegLib.imaging.working_grid import SPACINGS_MM
+from PromptSegLib.imaging.working_grid import nearest_spacing
 from PromptSegLib.inference import neighborhood
 from PromptSegLib.inference.neighborhood import Neighborhood, Place
 from PromptSegLib.inference.segmenter import Segmenter
@@ -62,7 +62,7 @@ def _no_appearance(values: np.ndarray, *_: object) -> np.ndarray:
 
 
 def _native(diameter_mm: float, native_mm: float) -> float:
-    return min(SPACINGS_MM, key=lambda s: abs(np.log(s / native_mm)))
+    return nearest_spacing(native_mm)
 
 
 ABLATIONS = {

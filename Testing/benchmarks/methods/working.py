@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from PromptSegLib.imaging.volume import Volume, slice_stack
+from PromptSegLib.imaging.volume import Volume, stack_of_plane
 from PromptSegLib.imaging.window import window_for
 from PromptSegLib.imaging.working_grid import WorkingGrid, body_box
 from PromptSegLib.learning.augmentation import augment, intensity_augmentation, shape_augmentation
@@ -46,7 +46,7 @@ class Slicewise:
 
     def logits(self, image: Volume) -> np.ndarray:
         """float32 (slices, rows, columns) on the image's grid."""
-        stack = next(s for s in (slice_stack(image, axis) for axis in range(3)) if s.plane == self.plane)
+        stack = stack_of_plane(image, self.plane)
         grid = WorkingGrid((stack.shape[1], stack.shape[2]), stack.spacing[1:], self.spacing_mm)
         window = window_for(image.array)
         result = np.full(image.array.shape, _NOTHING, dtype=np.float32)
