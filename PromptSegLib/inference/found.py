@@ -33,6 +33,11 @@ class Found:
 
     parts: list[tuple[Place, np.ndarray]] = field(default_factory=list)
 
+    @property
+    def voxels(self) -> int:
+        """How many are more likely than not."""
+        return sum(int(np.count_nonzero(logits > 0)) for _, logits in self.parts)
+
     def add(self, part: slice, logits: np.ndarray) -> None:
         """Keep what was found (n, rows, columns) on the slices ``part``."""
         worth = logits > FAINT

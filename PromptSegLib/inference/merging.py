@@ -25,7 +25,7 @@ class MergedClasses:
     def __init__(self, shape: tuple[int, ...], classes: int):
         self.labels = np.zeros(shape, dtype=np.uint8)
         self.doubts = [np.zeros(0) for _ in range(classes)]
-        self._surest = np.full(shape, 0.5, dtype=np.float16)
+        self._surest = np.zeros(shape, dtype=np.float16)
 
     def doubt(self, stack: SliceStack, number: int, part: slice, logits: np.ndarray) -> None:
         """Note the undecided pixels of a class on the slices ``part`` of its stack; logits: (slices, rows, columns)."""
@@ -40,7 +40,8 @@ class MergedClasses:
         """
         labels, surest = stack.view(self.labels), stack.view(self._surest)
         probability = special.expit(logits).astype(surest.dtype)
-        better = probability > surest[place]
+        # In half precision, a probability just above one half is one half.
+        better = (logits > 0) & (probability > surest[place])
         labels[place][better] = number + 1
         surest[place][better] = probability[better]
 

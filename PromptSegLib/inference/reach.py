@@ -1,8 +1,8 @@
-"""How far from a drawing a scan has to be looked at."""
+"""How far a scan has to be looked at for a class."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -10,37 +10,59 @@ from PromptSegLib.inference.sight import BLOCK_SLICES
 
 
 class Reach:
-    """Blocks of slices in the order in which they are worth a look: iterate, and say what was found in each.
+    """Which blocks of slices are worth a look for one class: ask, and say what was found in them.
 
-    Where every class is one piece that touches its drawing, a slice without any of it is where it ends: whatever lies
-    beyond is another piece, which would be dropped. So the drawings' surroundings come first, then what is next to
-    them, outwards, until all classes have ended.
+    Of a structure that is one piece in the slices ``needed``, their first or last one, or one beyond them, without any
+    of it is where it ends: whatever lies beyond is another piece, which would be dropped. So these slices come first,
+    then what is next to them, outwards, until it has ended on either side.
 
     Args:
         slices: how many there are.
         needed: those that have to be looked at, None for all.
-        classes: their numbers.
+        crumbs: a slice with no more than this share of what the fullest one has is as one without any.
     """
 
-    def __init__(self, slices: int, needed: slice | None, classes: Collection[int]):
-        self.slices = slices
-        self.needed = needed or slice(0, slices)
-        self._going_on = {-1: set(classes), 1: set(classes)}
+    def __init__(self, slices: int, needed: slice | None = None, crumbs: float = 0.0):
+        self._all = slice(0, slices)
+        self.needed, self._crumbs = needed or self._all, crumbs
+        self._found: dict[int, int] = {}
 
-    def __iter__(self) -> Iterator[int]:
-        """The first slice of each block."""
-        first = self.needed.start // BLOCK_SLICES * BLOCK_SLICES
-        start = first
-        while start < self.slices and (start < self.needed.stop or self._going_on[1]):
-            yield start
-            start += BLOCK_SLICES
-        start = first - BLOCK_SLICES
-        while start >= 0 and self._going_on[-1]:
-            yield start
-            start -= BLOCK_SLICES
+    def extend(self) -> None:
+        """From now on, all slices are needed."""
+        self.needed = self._all
 
-    def saw(self, number: int, part: slice, logits: np.ndarray) -> None:
-        """What was found (n, rows, columns) of a class on the slices ``part``."""
-        for index, plane in zip(range(part.start, part.stop), logits, strict=True):
-            if (index < self.needed.start or index >= self.needed.stop) and not (plane > 0).any():
-                self._going_on[-1 if index < self.needed.start else 1].discard(number)
+    def wants(self, start: int) -> bool:
+        """Whether the block that begins with slice ``start`` is worth a look now."""
+        if start in self._found:
+            return False
+        if start >= self.needed.stop:
+            return start - 1 in self._found and not self._is_over(range(self.needed.stop - 1, start))
+        stop = start + BLOCK_SLICES
+        if stop <= self.needed.start:
+            return stop in self._found and not self._is_over(range(stop, self.needed.start + 1))
+        return True
+
+    def saw(self, part: slice, logits: np.ndarray) -> None:
+        """What was found (n, rows, columns) on the slices ``part``, a block."""
+        counts = np.count_nonzero(logits > 0, axis=(1, 2)).tolist()
+        self._found |= dict(zip(range(part.start, part.stop), counts, strict=True))
+
+    def _is_over(self, slices: Iterable[int]) -> bool:
+        few = self._crumbs * max(self._found.values())
+        return any(self._found[index] <= few for index in slices)
+
+
+def visits(reaches: Mapping[int, Reach], slices: int) -> Iterator[tuple[int, list[int]]]:
+    """The first slice of each block that is worth a look, with the numbers of the classes that it is worth it for.
+
+    A block comes twice where it is next to one class only after it was needed by another.
+
+    Args:
+        reaches: by number of the class; they must be told what was found before the next turn.
+        slices: how many there are.
+    """
+    starts = range(0, slices, BLOCK_SLICES)
+    for start in (*starts, *reversed(starts)):
+        numbers = [number for number, reach in reaches.items() if reach.wants(start)]
+        if numbers:
+            yield start, numbers

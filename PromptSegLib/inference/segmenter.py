@@ -6,6 +6,7 @@ not change by a bit when a class is added.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +28,7 @@ from PromptSegLib.inference.drawn import Drawn, fuse, keep_drawn
 from PromptSegLib.inference.found import Found, likelihood
 from PromptSegLib.inference.merging import MergedClasses
 from PromptSegLib.inference.neighborhood import Neighborhood
-from PromptSegLib.inference.reach import Reach
+from PromptSegLib.inference.reach import Reach, visits
 from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.sight import BLOCK_SLICES, SeenBlock, Sight
 from PromptSegLib.learning.tuning import token_shapes
@@ -47,6 +48,16 @@ SLICES_AT_ONCE = 2
 
 NO_BODY = -20.0
 """Logit where there is only air."""
+
+FAR = 2.0
+"""Heights in the body against which this much speaks, as a logit, are looked at last: two standard deviations beyond
+those at which the structure was drawn."""
+
+CRUMBS = 0.1
+"""Where nothing was drawn, a slice with no more than this share of what the fullest one shows may be the last."""
+
+SUFFICIENT = 0.2
+"""Share of the size to be expected from which on a structure counts as found."""
 
 
 @dataclass(frozen=True)
@@ -134,11 +145,15 @@ class Segmenter:
             shapes, neighborhoods = self._shapes(group, drawn), self._neighborhoods(group, drawn)
             undrawn = {number: Found() for number in group.numbers if number not in neighborhoods}
             unlikely = {number: self._unlikely(number, image, group, check) for number in undrawn}
-            reach, looked_at = self._reach(group, neighborhoods, probabilities), 0
-            for start in reach:
+            reaches = {
+                number: self._reach(number, image, group, neighborhoods.get(number), unlikely.get(number), probabilities)
+                for number in group.numbers
+            }
+            looked_at = set[int]()
+            for start, numbers in self._visits(reaches, undrawn, group):
                 block = group.block(image, start, self.device)
                 part = block.part
-                for number, logit in zip(group.numbers, self._found(block, group, check), strict=True):
+                for number, logit in zip(numbers, self._found(block, group, numbers, check), strict=True):
                     if maps:
                         maps[number][part] = special.expit(logit)
                     shape_between = shapes.get(number)
@@ -147,7 +162,7 @@ class Segmenter:
                     against = unlikely.get(number)
                     if against is not None:
                         logit = logit - against[part]
-                    reach.saw(number, part, logit)
+                    reaches[number].saw(part, logit)
                     # A random walk decides nearly everything: what was in doubt before is what a drawing would settle.
                     merged.doubt(group.stack, number, part, logit)
                     if number in undrawn:
@@ -155,8 +170,8 @@ class Segmenter:
                     else:
                         logit = neighborhoods[number].take(logit, part, NO_BODY)
                         merged.enter(group.stack, number, (part,), logit)
-                looked_at += part.stop - part.start
-                report((done + looked_at) / total)
+                looked_at.update(range(part.start, part.stop))
+                report((done + len(looked_at)) / total)
             done += group.stack.shape[0]
             # Once for all classes of the group: it looks at the whole scan.
             placed = any(self.tokens[number].place is not None for number in undrawn)
@@ -245,14 +260,37 @@ class Segmenter:
         beside = tuple(axis for axis in range(3) if axis != body_axis(image))
         return group.stack.view(np.broadcast_to(np.expand_dims(against, beside), image.array.shape))
 
-    def _reach(self, group: _Group, neighborhoods: Mapping[int, Neighborhood], everywhere: bool) -> Reach:
-        """What of the scan has to be looked at: of classes that were one piece when drawn here, their surroundings."""
-        slices, needed = group.stack.shape[0], None
-        bounded = all(n in neighborhoods and self.tokens[n].pieces == "one" for n in group.numbers)
-        if bounded and not self.all_pieces and not everywhere:
-            places = [neighborhoods[number].place[0] for number in group.numbers]
-            needed = slice(min(place.start for place in places), max(place.stop for place in places))
-        return Reach(slices, needed, group.numbers)
+    def _reach(
+        self,
+        number: int,
+        image: Volume,
+        group: _Group,
+        neighborhood: Neighborhood | None,
+        against: np.ndarray | None,
+        everywhere: bool,
+    ) -> Reach:
+        """What of the scan has to be looked at for a class: of one that is one piece, the surroundings of its drawing,
+        or else the heights at which it is to be expected."""
+        needed, crumbs = None, 0.0
+        if not everywhere and not self.all_pieces and self.tokens[number].pieces == "one":
+            if neighborhood is not None:
+                needed = neighborhood.place[0]
+            elif against is not None and group.stack.axis == body_axis(image):
+                near = np.flatnonzero(against[:, 0, 0] < FAR)
+                needed, crumbs = (slice(int(near[0]), int(near[-1]) + 1) if len(near) else None), CRUMBS
+        return Reach(group.stack.shape[0], needed, crumbs)
+
+    def _visits(
+        self, reaches: Mapping[int, Reach], undrawn: Mapping[int, Found], group: _Group
+    ) -> Iterator[tuple[int, list[int]]]:
+        """As `visits`; then the rest of the scan for classes that were not found where they were to be expected."""
+        yield from visits(reaches, group.stack.shape[0])
+        for number, found in undrawn.items():
+            size = self.tokens[number].size
+            enough_ml = 0.0 if size is None else SUFFICIENT * size.ml
+            if found.voxels * math.prod(group.stack.spacing) / 1000 <= enough_ml:
+                reaches[number].extend()
+        yield from visits(reaches, group.stack.shape[0])
 
     @staticmethod
     def _shapes(group: _Group, drawn: Drawn | None) -> dict[int, DrawnShape | None]:
@@ -274,13 +312,15 @@ class Segmenter:
             groups[key].numbers.append(number)
         return list(groups.values())
 
-    def _found(self, block: SeenBlock, group: _Group, check: Callable[[], None]) -> list[np.ndarray]:
-        """Calibrated logits (n, rows, columns) of a block, for each token of the group."""
+    def _found(
+        self, block: SeenBlock, group: _Group, numbers: list[int], check: Callable[[], None]
+    ) -> list[np.ndarray]:
+        """Calibrated logits (n, rows, columns) of a block, for each of these tokens of the group."""
         if block.box is None:
             nothing = np.full((len(block.tiles), *group.stack.shape[1:]), NO_BODY, dtype=np.float32)
-            return [nothing for _ in group.numbers]
-        logits = self._logits(block, group, check)
-        return self._restore(logits.unbind(1), block.box, group, group.numbers)
+            return [nothing for _ in numbers]
+        logits = self._logits(block, group, numbers, check)
+        return self._restore(logits.unbind(1), block.box, group, numbers)
 
     def _restore(self, logits: Sequence[Tensor], box: Box, group: _Group, numbers: Sequence[int]) -> list[np.ndarray]:
         """Calibrated logits on the stack's own grid from logits (n, h, w) in the box, for each of these tokens."""
@@ -292,7 +332,7 @@ class Segmenter:
             found.append(group.grid.from_working(whole).numpy())
         return found
 
-    def _logits(self, block: SeenBlock, group: _Group, check: Callable[[], None]) -> Tensor:
+    def _logits(self, block: SeenBlock, group: _Group, numbers: list[int], check: Callable[[], None]) -> Tensor:
         """Logits (n, classes, h, w) of a block; half as many images at once whenever memory runs out."""
         found: list[Tensor] = []
         start = 0
@@ -300,7 +340,7 @@ class Segmenter:
             check()
             part = block.tiles[start : start + self._at_once]
             try:
-                found.append(self._predict(part, group.numbers, group, block.part.start + start))
+                found.append(self._predict(part, numbers, group, block.part.start + start))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or self._at_once == 1:
                     raise

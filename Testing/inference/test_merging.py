@@ -19,3 +19,11 @@ def test_the_surest_class_wins_whatever_the_order() -> None:
         for number in order:
             merged.enter(STACK, number, (slice(None),), logits[number])
         assert np.array_equal(STACK.view(merged.labels), expected)
+
+
+def test_a_voxel_just_above_one_half_is_found() -> None:
+    merged = MergedClasses(SHAPE, 2)
+    merged.enter(STACK, 0, (slice(None),), np.full(SHAPE, -1e-4, np.float32))
+    assert not merged.labels.any()
+    merged.enter(STACK, 1, (slice(None),), np.full(SHAPE, 1e-4, np.float32))
+    assert (merged.labels == 2).all()

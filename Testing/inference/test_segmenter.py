@@ -307,9 +307,9 @@ def test_a_larger_look_alike_on_the_other_side_is_left_alone() -> None:
     assert dsc(segment(image, knows).labels.array == 1, truth) > 0.8
 
 
-@pytest.mark.parametrize(("order", "flips"), [((0, 1, 2), (False, False, False)), ((2, 0, 1), (True, True, False))])
-def test_a_larger_look_alike_at_another_height_is_left_alone(order: tuple[int, ...], flips: tuple[bool, ...]) -> None:
-    """Below the organ, in a body that gets wider downwards; however the scan is stored, and on a cut one, too."""
+def two_alike() -> tuple[Volume, np.ndarray, np.ndarray, ClassToken]:
+    """A body that gets wider downwards, an organ in it, a larger one that looks like it below, and a token that knows
+    the organ's height."""
     image, _ = scan((36, 64, 64), (10.0, 2.0, 2.0))
     image.array[:] = np.where(image.array > 120, 40, image.array)
     y, x = np.ogrid[-1:1:64j, -1:1:64j]
@@ -322,7 +322,14 @@ def test_a_larger_look_alike_at_another_height_is_left_alone(order: tuple[int, .
     drawn = Annotation.from_label_map(image.with_array(organ.astype(np.uint8)), 1, complete=True, axis=0)
     lies = level(image, drawn, Window("ct"))
     assert lies is not None
-    knows = replace(tuned_token(), pieces="one", place=None, size=None, height=Height.of([lies]))
+    token = replace(tuned_token(), pieces="one", place=None, size=None, height=Height.of([lies]))
+    return image, organ, other, token
+
+
+@pytest.mark.parametrize(("order", "flips"), [((0, 1, 2), (False, False, False)), ((2, 0, 1), (True, True, False))])
+def test_a_larger_look_alike_at_another_height_is_left_alone(order: tuple[int, ...], flips: tuple[bool, ...]) -> None:
+    """Below the organ; however the scan is stored, and on a cut one, too."""
+    image, organ, other, knows = two_alike()
     for first in (0, 2):
         part = Volume(image.array[first:], Geometry((36 - first, 64, 64), (10.0, 2.0, 2.0)))
         stored, where = reoriented(part, order, flips), reoriented(part.with_array(other[first:]), order, flips).array
@@ -331,6 +338,30 @@ def test_a_larger_look_alike_at_another_height_is_left_alone(order: tuple[int, .
         assert found[meant].mean() > 0.7 and not found[where].any()
         found = segment(stored, replace(knows, height=None)).labels.array == 1
         assert found[where].mean() > 0.7 and not found[meant].any(), "it would have been taken for the organ"
+
+
+def test_only_where_it_is_not_found_at_its_height_all_of_the_scan_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, organ, other, knows = two_alike()
+    image.array[other] = 40
+    encode, slices = tiny_backbone().encode, list[int]()
+
+    def count(images: Tensor, *rest: Prompts) -> Features:
+        slices.append(len(images))
+        return encode(images, *rest)
+
+    def seen(token: ClassToken, **options: bool) -> tuple[int, np.ndarray]:
+        slices.clear()
+        found = segment(image, token, **options).labels.array
+        return sum(slices), found
+
+    monkeypatch.setattr(tiny_backbone(), "encode", count)
+    (some, found), (most, same) = seen(knows), seen(knows, probabilities=True)
+    assert (some, most) == (24, 36) and np.array_equal(found, same)
+    far_more_than_there_is = replace(knows, size=Size(1000.0, 0.3))
+    assert seen(far_more_than_there_is)[0] == 36
+    assert seen(knows, all_pieces=True)[0] == 36
+    image.array[organ] = 40
+    assert seen(knows)[0] == 36
 
 
 def test_air_holds_nothing() -> None:
