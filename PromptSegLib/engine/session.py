@@ -29,8 +29,9 @@ from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.volume import Volume, stack_of_plane
 from PromptSegLib.inference.drawn import Drawn
+from PromptSegLib.inference.predictor import encode_ahead
 from PromptSegLib.inference.scan_features import ScanFeatures
-from PromptSegLib.inference.segmenter import Segmentation, Segmenter, encode_ahead
+from PromptSegLib.inference.segmenter import Segmentation, Segmenter
 from PromptSegLib.inference.sight import Sight, kind_warnings
 from PromptSegLib.inference.suggestion import suggest_slice
 from PromptSegLib.learning.anatomy import as_found

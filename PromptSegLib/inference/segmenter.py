@@ -1,20 +1,14 @@
-"""Segmenting a scan with class tokens: tile by tile, one encoder pass for all classes that can share it.
-
-Each class is decoded on its own, with the same calls whatever other classes are asked for, so its probability map does
-not change by a bit when a class is added.
-"""
+"""Segmenting a scan with class tokens: what the network finds, with all that is known besides, made one label map."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-import torch
 from scipy import special
-from torch import Tensor
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN
@@ -22,32 +16,17 @@ from PromptSegLib.imaging.body import body_middles
 from PromptSegLib.imaging.interpolation import DrawnShape
 from PromptSegLib.imaging.outline import body_axis, heights_mm, outline
 from PromptSegLib.imaging.volume import Volume
-from PromptSegLib.imaging.working_grid import Box
 from PromptSegLib.inference.components import keep_pieces
 from PromptSegLib.inference.drawn import Drawn, fuse, keep_drawn
 from PromptSegLib.inference.found import Found, likelihood
 from PromptSegLib.inference.merging import MergedClasses
 from PromptSegLib.inference.neighborhood import Neighborhood
+from PromptSegLib.inference.predictor import NO_BODY, Predictor
 from PromptSegLib.inference.reach import Reach, visits
 from PromptSegLib.inference.scan_features import ScanFeatures
-from PromptSegLib.inference.sight import BLOCK_SLICES, SeenBlock, Sight
-from PromptSegLib.learning.tuning import token_shapes
-from PromptSegLib.networks.backbone import Backbone, Features, Prompts
-from PromptSegLib.networks.device import autocast, is_out_of_memory, release_memory
-from PromptSegLib.networks.head import class_logits
+from PromptSegLib.inference.sight import Sight
+from PromptSegLib.networks.backbone import Backbone
 from PromptSegLib.tokens.class_token import ClassToken
-
-WHOLE_PLANE = 320
-"""Planes up to this edge in pixels are seen whole; larger ones in overlapping tiles."""
-
-TILE = 256
-OVERLAP = 0.25
-
-SLICES_AT_ONCE = 2
-"""Slices that go through the network together on the CPU: more are no faster there, and take longer to cancel."""
-
-NO_BODY = -20.0
-"""Logit where there is only air."""
 
 FAR = 2.0
 """Heights in the body against which this much speaks, as a logit, are looked at last: two standard deviations beyond
@@ -101,16 +80,8 @@ class Segmenter:
             raise InputError("there is no class token to segment with: give at least one")
         if len(tokens) >= UNKNOWN:
             raise InputError(f"{len(tokens)} classes are more than the {UNKNOWN - 1} that one label map holds")
-        fingerprint = fingerprint or backbone.fingerprint()
-        self.device = backbone.device
-        self.prompts: list[Prompts] = []
-        for token in tokens:
-            # Of another family's token, the backbone knows no shapes: that it is another's is what must be said.
-            shapes = token_shapes(backbone, token.prompting) if token.backbone.fingerprint == fingerprint else {}
-            token.require_backbone(backbone.name, fingerprint, shapes)
-            self.prompts.append({k: torch.from_numpy(n.copy())[None].to(self.device) for k, n in token.numbers.items()})
-        self.backbone, self.tokens, self.all_pieces, self.kept = backbone, list(tokens), all_pieces, kept
-        self._at_once = _slices_at_once(self.device)
+        self.tokens, self.all_pieces = list(tokens), all_pieces
+        self._predictor = Predictor(backbone, tokens, kept, fingerprint)
 
     def segment(
         self,
@@ -146,14 +117,16 @@ class Segmenter:
             undrawn = {number: Found() for number in group.numbers if number not in neighborhoods}
             unlikely = {number: self._unlikely(number, image, group, check) for number in undrawn}
             reaches = {
-                number: self._reach(number, image, group, neighborhoods.get(number), unlikely.get(number), probabilities)
+                number: self._reach(
+                    number, image, group, neighborhoods.get(number), unlikely.get(number), everywhere=probabilities
+                )
                 for number in group.numbers
             }
             looked_at = set[int]()
             for start, numbers in self._visits(reaches, undrawn, group):
-                block = group.block(image, start, self.device)
+                block = group.block(image, start, self._predictor.device)
                 part = block.part
-                for number, logit in zip(numbers, self._found(block, group, numbers, check), strict=True):
+                for number, logit in zip(numbers, self._predictor.block(block, group, numbers, check), strict=True):
                     if maps:
                         maps[number][part] = special.expit(logit)
                     shape_between = shapes.get(number)
@@ -219,11 +192,10 @@ class Segmenter:
         """
         (group, *_) = self._groups(image)
         number = group.numbers[0]
-        tiles, box, part = _seen_with(image, group, index, self.device, self._at_once)
-        if box is None:
+        seen = self._predictor.around(image, group, index, number)
+        if seen is None:
             return {}
-        logits = self._predict(tiles, [number], group, part.start)[:, 0]
-        (logit,) = self._restore([logits], box, group, [number])
+        logit, part = seen
         if shape is not None:
             logit = fuse(logit, shape, part)
         planes = np.moveaxis(group.stack.restore(logit > 0), group.stack.axis, 0)
@@ -267,6 +239,7 @@ class Segmenter:
         group: _Group,
         neighborhood: Neighborhood | None,
         against: np.ndarray | None,
+        *,
         everywhere: bool,
     ) -> Reach:
         """What of the scan has to be looked at for a class: of one that is one piece, the surroundings of its drawing,
@@ -311,100 +284,3 @@ class Segmenter:
                 groups[key] = _Group.of(image, *key)
             groups[key].numbers.append(number)
         return list(groups.values())
-
-    def _found(
-        self, block: SeenBlock, group: _Group, numbers: list[int], check: Callable[[], None]
-    ) -> list[np.ndarray]:
-        """Calibrated logits (n, rows, columns) of a block, for each of these tokens of the group."""
-        if block.box is None:
-            nothing = np.full((len(block.tiles), *group.stack.shape[1:]), NO_BODY, dtype=np.float32)
-            return [nothing for _ in numbers]
-        logits = self._logits(block, group, numbers, check)
-        return self._restore(logits.unbind(1), block.box, group, numbers)
-
-    def _restore(self, logits: Sequence[Tensor], box: Box, group: _Group, numbers: Sequence[int]) -> list[np.ndarray]:
-        """Calibrated logits on the stack's own grid from logits (n, h, w) in the box, for each of these tokens."""
-        found = []
-        for number, logit in zip(numbers, logits, strict=True):
-            calibration = self.tokens[number].calibration
-            whole = torch.full((len(logit), *group.grid.size), NO_BODY)
-            box.put(calibration.scale * logit + calibration.offset, whole)
-            found.append(group.grid.from_working(whole).numpy())
-        return found
-
-    def _logits(self, block: SeenBlock, group: _Group, numbers: list[int], check: Callable[[], None]) -> Tensor:
-        """Logits (n, classes, h, w) of a block; half as many images at once whenever memory runs out."""
-        found: list[Tensor] = []
-        start = 0
-        while start < len(block.tiles):
-            check()
-            part = block.tiles[start : start + self._at_once]
-            try:
-                found.append(self._predict(part, numbers, group, block.part.start + start))
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or self._at_once == 1:
-                    raise
-                self._at_once //= 2
-                release_memory()
-                continue
-            start += len(part)
-        return torch.cat(found)
-
-    def _predict(self, images: Tensor, numbers: list[int], sight: Sight, start: int) -> Tensor:
-        """As `_logits`, whole planes or overlapping tiles, of the slices from ``start`` on."""
-
-        def predict(part: Tensor) -> Tensor:
-            return torch.cat([logits[:, None] for logits in self._decode(part, numbers, None)], dim=1)
-
-        with torch.no_grad(), autocast(self.device):
-            if max(images.shape[-2:]) <= WHOLE_PLANE:
-                logits = self._decode(images, numbers, (sight.key, (start, len(images))))
-                return torch.cat([found[:, None] for found in logits], dim=1).float().cpu()
-            # MONAI takes seconds to import, and most planes are seen whole.
-            from monai.inferers import sliding_window_inference
-
-            window = tuple(min(TILE, n) for n in images.shape[-2:])
-            result = sliding_window_inference(
-                images, window, len(images), predict, OVERLAP, mode="gaussian", device="cpu"
-            )
-            assert isinstance(result, Tensor)
-            return result.float()
-
-    def _decode(self, images: Tensor, numbers: list[int], key: tuple[Hashable, Hashable] | None) -> Iterator[Tensor]:
-        shared: Features | None = None
-        for number in numbers:
-            prompts = self.prompts[number]
-            if any(name.startswith("encoder") for name in prompts):
-                features = self.backbone.encode(images, prompts)
-            else:
-                shared = shared if shared is not None else self._encode(images, key)
-                features = shared
-            yield class_logits(self.backbone.decode(features, prompts), prompts, features.size)
-
-    def _encode(self, images: Tensor, key: tuple[Hashable, Hashable] | None) -> Features:
-        if self.kept is None or key is None:
-            return self.backbone.encode(images)
-        return self.kept.get(*key, lambda: self.backbone.encode(images)).to(self.device)
-
-
-def encode_ahead(backbone: Backbone, kept: ScanFeatures, image: Volume, sight: Sight, index: int) -> None:
-    """Keep the features that `Segmenter.preview` is going to ask for on slice ``index`` with tokens of this sight."""
-    tiles, box, part = _seen_with(image, sight, index, backbone.device, _slices_at_once(backbone.device))
-    if box is not None and max(tiles.shape[-2:]) <= WHOLE_PLANE:
-        with torch.no_grad(), autocast(backbone.device):
-            kept.get(sight.key, (part.start, len(tiles)), lambda: backbone.encode(tiles))
-
-
-def _slices_at_once(device: torch.device) -> int:
-    return SLICES_AT_ONCE if device.type == "cpu" else BLOCK_SLICES
-
-
-def _seen_with(
-    image: Volume, sight: Sight, index: int, device: torch.device, at_once: int
-) -> tuple[Tensor, Box | None, slice]:
-    """The slices that go through the network together with slice ``index``: tiles, their box, and which they are."""
-    block = sight.block(image, index - index % BLOCK_SLICES, device)
-    first = (index % BLOCK_SLICES) // at_once * at_once
-    tiles = block.tiles[first : first + at_once]
-    start = block.part.start + first
-    return tiles, block.box, slice(start, start + len(tiles))

@@ -25,7 +25,8 @@ from PromptSegLib.imaging.window import window_for
 from PromptSegLib.inference import appearance, drawn, random_walk
 from PromptSegLib.inference.drawn import Drawn, fuse
 from PromptSegLib.inference.neighborhood import Neighborhood
-from PromptSegLib.inference.segmenter import NO_BODY, Segmenter
+from PromptSegLib.inference.predictor import NO_BODY
+from PromptSegLib.inference.segmenter import Segmenter
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.learning.tuning import TuningOptions, tune
 from PromptSegLib.networks.device import keep_freed_memory

@@ -15,7 +15,7 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
 from PromptSegLib.imaging.volume import Geometry, Volume
 from PromptSegLib.imaging.window import Window
-from PromptSegLib.inference import segmenter as segmenter_module
+from PromptSegLib.inference import predictor as predictor_module
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.segmenter import Segmentation, Segmenter
@@ -122,8 +122,8 @@ def test_a_drawing_of_one_class_leaves_the_other_alone() -> None:
 def test_tiles_give_what_whole_slices_give(monkeypatch: pytest.MonkeyPatch) -> None:
     image, truth = scan()
     whole = segment(image).labels.array == 1
-    monkeypatch.setattr(segmenter_module, "WHOLE_PLANE", 96)
-    monkeypatch.setattr(segmenter_module, "TILE", 96)
+    monkeypatch.setattr(predictor_module, "WHOLE_PLANE", 96)
+    monkeypatch.setattr(predictor_module, "TILE", 96)
     seen: list[tuple[int, ...]] = []
     encode = tiny_backbone().encode
 
@@ -196,7 +196,7 @@ def test_fewer_slices_at_once_when_memory_runs_out(monkeypatch: pytest.MonkeyPat
     image, _ = scan()
     expected = segment(image).labels.array
     cramped = Cramped(error)
-    monkeypatch.setattr(segmenter_module, "SLICES_AT_ONCE", 8)
+    monkeypatch.setattr(predictor_module, "SLICES_AT_ONCE", 8)
     monkeypatch.setattr(tiny_backbone(), "encode", cramped)
     assert np.array_equal(segment(image).labels.array, expected)
     assert cramped.sizes == [8, 4, 2, 2, 2, 2, 2, 2]
