@@ -127,7 +127,10 @@ def tune(
             dsc = "" if progress.held_out_dsc is None else f"held-out DSC {progress.held_out_dsc:.3f}"
             show(progress.step / progress.steps, f"loss {progress.loss:.3f}  {dsc}")
 
-        token = tune_files(job, options, report, interruption)
+        def looking(fraction: float) -> None:
+            show(1.0, f"looking how large it is: {100 * fraction:.0f} %")
+
+        token = tune_files(job, options, report, interruption, looking)
     if as_json:
         print_json({"token": str(out), "training": asdict(token.training), "interrupted": interruption.requested})
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,8 +48,13 @@ def tune_files(
     options: TuningOptions,
     report: Callable[[TuningProgress], None] = lambda progress: None,
     cancelled: Callable[[], bool] = lambda: False,
+    looking: Callable[[float], None] = lambda fraction: None,
 ) -> ClassToken:
-    """Learn a class from files and write its token. All that can be wrong is found before the long work begins."""
+    """Learn a class from files and write its token. All that can be wrong is found before the long work begins.
+
+    looking: called with the fraction done while the rest of a structure is looked for that was drawn in part, for the
+    sake of its height and size.
+    """
     require_pairs(job.images, job.drawings)
     require_token_path(job.out)
     name = checked_name(job.name)
@@ -57,20 +63,26 @@ def tune_files(
         for image, labels in zip(job.images, job.drawings, strict=True)
     ]
 
+    from PromptSegLib.inference.telling import told_by_results
     from PromptSegLib.learning.drawing import DrawnScan
     from PromptSegLib.learning.tuning import tune
     from PromptSegLib.networks.weights import load_network
 
+    scans = [DrawnScan(image, annotation) for image, annotation in drawn]
+    network = load_network(job.backbone, job.device)
     token = tune(
-        [DrawnScan(image, annotation) for image, annotation in drawn],
+        scans,
         name,
-        load_network(job.backbone, job.device),
+        network,
         options,
         color=job.color,
         terminology=job.terminology,
         report=report,
         cancelled=cancelled,
     )
+    # Interrupted, the token is as good as it is.
+    with suppress(InterruptedError):
+        token = told_by_results(token, scans, network, report=looking, cancelled=cancelled)
     token.save(job.out)
     return token
 

@@ -27,14 +27,14 @@ from PromptSegLib.engine.previewing import PreviewOrder
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
 from PromptSegLib.imaging.scan_statistics import scan_statistics
-from PromptSegLib.imaging.volume import Volume, stack_of_plane
+from PromptSegLib.imaging.volume import Volume, bounding_box, stack_of_plane
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.predictor import encode_ahead
 from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.segmenter import Segmentation, Segmenter
 from PromptSegLib.inference.sight import Sight, kind_warnings
 from PromptSegLib.inference.suggestion import suggest_slice
-from PromptSegLib.learning.anatomy import as_found
+from PromptSegLib.learning.anatomy import FoundStructure, as_found
 from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
 from PromptSegLib.learning.tuning import TuningOptions, TuningProgress, tune
 from PromptSegLib.networks.device import is_out_of_memory, release_memory
@@ -342,7 +342,7 @@ class Session:
         is_wanted = entry.is_told_by_result or (token is not None and token.size is None)
         if token is None or not is_wanted or not entry.is_learned_here or not result.mask.any():
             return None
-        entry.token, entry.is_told_by_result = as_found(token, image, result.box, result.ml), True
+        entry.token, entry.is_told_by_result = as_found(token, [FoundStructure(image, result.box, result.ml)]), True
         is_same = (entry.token.height, entry.token.size) == (token.height, token.size)
         return None if is_same else entry.token.to_bytes()
 
@@ -446,11 +446,6 @@ def _class_of(key: str, number: int, found: Segmentation, image: Volume) -> Segm
     inside = labels == number
     if not inside.any():
         return SegmentedClass(key, (slice(0, 0), slice(0, 0), slice(0, 0)), np.zeros((0, 0, 0), bool))
-    edges = []
-    for axis in range(3):
-        others = tuple(k for k in range(3) if k != axis)
-        indices = np.flatnonzero(inside.any(axis=others))
-        edges.append(slice(int(indices[0]), int(indices[-1]) + 1))
-    box = (edges[0], edges[1], edges[2])
+    box = bounding_box(inside)
     ml = float(np.count_nonzero(inside)) * image.geometry.voxel_volume_mm3 / 1000
     return SegmentedClass(key, box, inside[box].copy(), round(found.confidences[number - 1], 4), round(ml, 3))

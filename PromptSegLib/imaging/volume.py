@@ -210,3 +210,15 @@ def through_plane_axis(geometry: Geometry) -> int:
 def _vector(values: tuple[float, ...]) -> Vector:
     x, y, z = (float(value) for value in values)
     return x, y, z
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
+    """The smallest box around a 3-D mask that is not empty."""
+    first, second, third = (
+        np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3)
+    )
+    return _from_to(first), _from_to(second), _from_to(third)
+
+
+def _from_to(places: np.ndarray) -> slice:
+    return slice(int(places[0]), int(places[-1]) + 1)

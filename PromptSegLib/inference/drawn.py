@@ -41,8 +41,8 @@ class Drawn:
             return None
         view = stack.view(self.labels.array)
         masks = {i: view[i] == label for i in indices if not (view[i] == UNKNOWN).any()}
-        masks = {i: mask for i, mask in masks.items() if mask.any()}
-        return DrawnShape(masks, stack.shape, stack.spacing) if masks else None
+        showing = {i: mask for i, mask in masks.items() if mask.any()}
+        return DrawnShape(showing, stack.shape, stack.spacing, masks.keys() - showing.keys()) if showing else None
 
 
 def fuse(logits: np.ndarray, shape: DrawnShape, part: slice) -> np.ndarray:

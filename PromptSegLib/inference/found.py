@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import SimpleITK as sitk
 
-from PromptSegLib.imaging.volume import SliceStack
+from PromptSegLib.imaging.volume import SliceStack, bounding_box
 from PromptSegLib.inference.neighborhood import MARGIN_MM, Neighborhood, Place
 from PromptSegLib.tokens import place as whereabouts
 
@@ -42,7 +42,7 @@ class Found:
         """Keep what was found (n, rows, columns) on the slices ``part``."""
         worth = logits > FAINT
         if worth.any():
-            _, rows, columns = _box(worth)
+            _, rows, columns = bounding_box(worth)
             self.parts.append(((part, rows, columns), logits[:, rows, columns].astype(np.float16)))
 
     def neighborhood(
@@ -72,7 +72,7 @@ class Found:
                 max(0, outer.start + inner.start - math.ceil(MARGIN_MM / mm)),
                 min(length, outer.start + inner.stop + math.ceil(MARGIN_MM / mm)),
             )
-            for outer, inner, mm, length in zip(around, _box(inside), stack.spacing, stack.shape, strict=True)
+            for outer, inner, mm, length in zip(around, bounding_box(inside), stack.spacing, stack.shape, strict=True)
         )
         slices, rows, columns = place
         whole = np.zeros([side.stop - side.start for side in place], dtype=bool)
@@ -125,18 +125,6 @@ def _offsets_mm(middle: np.ndarray, rows: slice, columns: slice, stack: SliceSta
         indexing="ij",
     )
     return np.stack(offsets, axis=-1)
-
-
-def _box(mask: np.ndarray) -> Place:
-    """The smallest box around a mask that is not empty."""
-    slices, rows, columns = (
-        np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3)
-    )
-    return _from_to(slices), _from_to(rows), _from_to(columns)
-
-
-def _from_to(places: np.ndarray) -> slice:
-    return slice(int(places[0]), int(places[-1]) + 1)
 
 
 def _union(places: list[Place]) -> Place:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -75,19 +75,34 @@ def level(image: Volume, annotation: Annotation, window: Window) -> Level | None
     return _level(image, window, *_ends(annotation, body_axis(image)))
 
 
-def as_found(token: ClassToken, image: Volume, box: tuple[slice, slice, slice], ml: float) -> ClassToken:
-    """The token of a structure that was drawn in part, with height and size of what was found of it on that scan.
+@dataclass(frozen=True)
+class FoundStructure:
+    """Of what was found on a scan: the box of the scan's array that holds it, and its volume."""
 
-    box: of the scan's array, that holds what was found; ml: its volume.
-    """
-    inside = [side.start > 0 and side.stop < length for side, length in zip(box, image.array.shape, strict=True)]
-    along, last = box[body_axis(image)], image.array.shape[body_axis(image)] - 1
-    first_seen = along.start if along.start > 0 else None
-    last_seen = along.stop - 1 if along.stop - 1 < last else None
-    found = _level(image, token.window, first_seen, last_seen)
-    height = None if found is None else Height.of([found])
-    size = Size.of([ml]) if all(inside) and ml > 0 else None
-    return replace(token, height=height or token.height, size=size or token.size)
+    image: Volume
+    box: tuple[slice, slice, slice]
+    ml: float
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the scan shows all of it."""
+        lengths = self.image.array.shape
+        return self.ml > 0 and all(s.start > 0 and s.stop < n for s, n in zip(self.box, lengths, strict=True))
+
+    def level(self, window: Window) -> Level | None:
+        """At which height in the body it lies, as far as its ends are in the scan."""
+        axis = body_axis(self.image)
+        along, last = self.box[axis], self.image.array.shape[axis] - 1
+        first_seen = along.start if along.start > 0 else None
+        last_seen = along.stop - 1 if along.stop - 1 < last else None
+        return _level(self.image, window, first_seen, last_seen)
+
+
+def as_found(token: ClassToken, found: Sequence[FoundStructure]) -> ClassToken:
+    """The token of a structure that was drawn in part, with height and size of what was found of it on these scans."""
+    levels = [level for level in (structure.level(token.window) for structure in found) if level is not None]
+    sizes = [structure.ml for structure in found if structure.is_inside]
+    return replace(token, height=Height.of(levels) or token.height, size=Size.of(sizes) or token.size)
 
 
 def _level(image: Volume, window: Window, first: int | None, last: int | None) -> Level | None:
