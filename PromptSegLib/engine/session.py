@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from PromptSegLib.engine.drawings import as_annotation, as_guide, require_fit
 from PromptSegLib.engine.messages import (
     ClassInfo,
     Preview,
@@ -25,7 +26,6 @@ from PromptSegLib.engine.messages import (
 from PromptSegLib.engine.previewer import Previewer
 from PromptSegLib.engine.previewing import PreviewOrder
 from PromptSegLib.errors import InputError
-from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.volume import Volume, bounding_box, stack_of_plane
 from PromptSegLib.inference.drawn import Drawn
@@ -124,10 +124,7 @@ class Session:
         """Say what is drawn of a class on the scan now, in full; None for nothing."""
         image = self._require_image()
         if drawing is not None:
-            expected = tuple(np.delete(image.array.shape, drawing.axis))
-            for index, plane in drawing.planes.items():
-                if not 0 <= index < image.array.shape[drawing.axis] or plane.shape != expected:
-                    raise InputError(f"the drawing of '{info.name}' does not fit the scan: draw on the scan itself")
+            require_fit(drawing, image, info.name)
         entry = self._classes.setdefault(key, _Class(info))
         entry.info, entry.drawing = info, drawing
         entry.ahead = iter(()) if drawing is None else self._look_ahead(entry, image)
@@ -211,7 +208,7 @@ class Session:
             report(Progress("encoding", number / len(keys), None, key))
             entry.ahead = iter(())
             try:
-                scan = DrawnScan(image, self._annotation(entry, image))
+                scan = self._scan(entry, image)
                 previewer = Previewer(self, key, drawings[key], scan, preview, cancelled)
 
                 def ready(
@@ -364,7 +361,7 @@ class Session:
     def _look_ahead(self, entry: _Class, image: Volume) -> Iterator[bool]:
         """Look at the drawn slices, and at those that are previewed first; one or two slices a step."""
         try:
-            scan = DrawnScan(image, self._annotation(entry, image))
+            scan = self._scan(entry, image)
             drawing = prepare_drawing([scan])
         except InputError:
             # Training says so, if it is asked for.
@@ -384,21 +381,7 @@ class Session:
 
     def drawn(self, keys: Sequence[str], image: Volume) -> Drawn | None:
         """The drawings of these classes in one label map, numbered in their order."""
-        slices: dict[int, tuple[int, frozenset[int]]] = {}
-        labels: np.ndarray | None = None
-        for number, key in enumerate(keys, start=1):
-            drawing = self._entry(key).drawing
-            if drawing is None:
-                continue
-            if labels is None:
-                labels = np.full(image.array.shape, UNKNOWN, np.uint8)
-            planes = np.moveaxis(labels, drawing.axis, 0)
-            for index, plane in drawing.planes.items():
-                target = planes[index]
-                target[(plane == 0) & (target == UNKNOWN)] = 0
-                target[plane == 1] = number
-            slices[number] = (drawing.axis, frozenset(drawing.planes))
-        return None if labels is None else Drawn(image.with_array(labels), slices)
+        return as_guide([self._entry(key).drawing for key in keys], image)
 
     def _recognized(self, token: ClassToken, image: Volume) -> Recognition | None:
         if not token.centers:
@@ -423,15 +406,9 @@ class Session:
         return self._classes[key]
 
     @staticmethod
-    def _annotation(entry: _Class, image: Volume) -> Annotation:
+    def _scan(entry: _Class, image: Volume) -> DrawnScan:
         assert entry.drawing is not None
-        labels = np.full(image.array.shape, UNKNOWN, np.uint8)
-        planes = np.moveaxis(labels, entry.drawing.axis, 0)
-        for index, plane in entry.drawing.planes.items():
-            planes[index] = plane
-        name, axis = f"the drawing of '{entry.info.name}'", entry.drawing.axis
-        # Complete but for what is marked unknown, which is nothing where every slice is drawn.
-        return Annotation.from_label_map(image.with_array(labels), 1, complete=True, axis=axis, source=name)
+        return DrawnScan(image, as_annotation(entry.drawing, image, entry.info.name))
 
 
 def _not_learned(name: str, error: Exception) -> str:
