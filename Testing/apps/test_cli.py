@@ -65,6 +65,8 @@ def test_from_a_drawing_to_a_measured_segmentation(run: Run, folder: Path) -> No
     token = load_token(folder / "new.promptseg")
     assert (token.color, token.training.seed) == ((1, 2, 255), 3)
     assert token.terminology is not None and token.terminology.meaning == "Kidney"
+    assert token.size is not None, "of what was found between the drawn slices"
+    assert token.size.ml == pytest.approx(organ().sum() * 0.012, rel=0.3)
 
     tokens = ["organ.promptseg", "new.promptseg"]
     code, out, err = run("segment", "--image", "scan.nii.gz", "--tokens", *tokens, *words("--out found.nrrd --json"))
