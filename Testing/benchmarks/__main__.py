@@ -67,7 +67,7 @@ def main(
         str, typer.Option(help="Numbers of drawn slices: 1,2,3,5,7 for in-scan, 3,5 for ablation, 3 for uncertainty.")
     ] = "",
     trunk: Annotated[
-        bool, typer.Option("--trunk", help="Six organs of a trunk scan in in-scan and uncertainty, too.")
+        bool, typer.Option("--trunk", help="Six organs of a CT and an MR of the trunk in in-scan and uncertainty, too.")
     ] = False,
     others: Annotated[int, typer.Option(help="Patients to test on across scans, and variants.")] = 10,
     scans: Annotated[

@@ -29,8 +29,20 @@ ORGANS = {
 }
 """All organs of OpenKBP."""
 
-TRUNK_CLASSES = {"spleen": 1, "left kidney": 3, "gallbladder": 4, "stomach": 6, "pancreas": 7, "aorta": 52}
-"""Organs of TotalSegmentator's example scan. Their outlines are a model's predictions, not drawn by hand."""
+TRUNK_SCANS = {
+    "trunk": (
+        "example_ct.nii.gz",
+        "example_ct_labels.nii.gz",
+        {"spleen": 1, "left kidney": 3, "gallbladder": 4, "stomach": 6, "pancreas": 7, "aorta": 52},
+    ),
+    "trunk MR": (
+        "example_mr_sm.nii.gz",
+        "example_seg_mr.nii.gz",
+        {"spleen": 1, "left kidney": 3, "gallbladder": 4, "stomach": 6, "pancreas": 7, "aorta": 23},
+    ),
+}
+"""TotalSegmentator's example scans, by name: image, label map and organs. Their outlines are a model's predictions, not
+drawn by hand."""
 
 PHANTOM_CLASSES = {"left kidney": LABELS["left kidney"], "spleen": LABELS["spleen"]}
 
@@ -101,10 +113,10 @@ def complete(folder: Path, part: str, organs: Collection[str]) -> list[str]:
 
 
 def cases(patients: int, organs: Collection[str] = (), trunk: bool = False) -> Iterator[Case]:
-    """The structures of ``patients`` validation scans; organs: only these; trunk: those of the trunk scan as well.
+    """The structures of ``patients`` validation scans; organs: only these; trunk: those of the trunk scans as well.
 
     Raises:
-        InputError: if there is no trunk scan.
+        InputError: if there are no trunk scans.
     """
     for name, image, label_map in scans("validation", patients):
         for organ, label in classes().items():
@@ -113,12 +125,13 @@ def cases(patients: int, organs: Collection[str] = (), trunk: bool = False) -> I
     if trunk:
         folder = data_folder()
         if folder is None:
-            raise InputError("the trunk scan lies in totalsegmentator/ of the folder that PROMPTSEG_DATA names: set it")
-        image = read_image(folder / "totalsegmentator" / "example_ct.nii.gz")
-        labels = read_label_map(folder / "totalsegmentator" / "example_ct_labels.nii.gz").array
-        for organ, label in TRUNK_CLASSES.items():
-            if not organs or organ in organs:
-                yield Case("trunk", organ, image, labels == label)
+            raise InputError("the trunk scans lie in totalsegmentator/ of the folder that PROMPTSEG_DATA names: set it")
+        for name, (image_name, labels_name, organs_of_trunk) in TRUNK_SCANS.items():
+            image = read_image(folder / "totalsegmentator" / image_name)
+            labels = read_label_map(folder / "totalsegmentator" / labels_name).array
+            for organ, label in organs_of_trunk.items():
+                if not organs or organ in organs:
+                    yield Case(name, organ, image, labels == label)
 
 
 def around(image: Volume, truth: np.ndarray, margin: int) -> tuple[Volume, np.ndarray]:
