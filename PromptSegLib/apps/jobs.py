@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +65,7 @@ def tune_files(
     from PromptSegLib.inference.telling import told_by_results
     from PromptSegLib.learning.drawing import DrawnScan
     from PromptSegLib.learning.tuning import tune
+    from PromptSegLib.networks.device import is_out_of_memory
     from PromptSegLib.networks.weights import load_network
 
     scans = [DrawnScan(image, annotation) for image, annotation in drawn]
@@ -80,11 +80,18 @@ def tune_files(
         report=report,
         cancelled=cancelled,
     )
-    # Interrupted, the token is as good as it is.
-    with suppress(InterruptedError):
-        token = told_by_results(token, scans, network, report=looking, cancelled=cancelled)
     token.save(job.out)
-    return token
+    try:
+        told = told_by_results(token, scans, network, report=looking, cancelled=cancelled)
+    except InterruptedError:
+        return token
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return token
+    if told is not token:
+        told.save(job.out)
+    return told
 
 
 def require_token_path(out: Path) -> None:

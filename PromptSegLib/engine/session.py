@@ -335,11 +335,14 @@ class Session:
     def _told_by(self, result: SegmentedClass, entry: _Class, image: Volume) -> bytes | None:
         """Let the token know height and size of what was found on the scan that it was learned from, if its drawing did
         not show them; returns its file's content if it changed."""
-        token = entry.token
-        is_wanted = entry.is_told_by_result or (token is not None and token.size is None)
-        if token is None or not is_wanted or not entry.is_learned_here or not result.mask.any():
+        token, drawing = entry.token, entry.drawing
+        if token is None or drawing is None or not entry.is_learned_here or not result.mask.any():
             return None
-        entry.token, entry.is_told_by_result = as_found(token, [FoundStructure(image, result.box, result.ml)]), True
+        if token.size is not None and not entry.is_told_by_result:
+            return None
+        showing = [index for index, plane in drawing.planes.items() if (plane == 1).any()]
+        found = FoundStructure(image, result.box, result.ml, drawing.axis, showing)
+        entry.token, entry.is_told_by_result = as_found(token, [found]), True
         is_same = (entry.token.height, entry.token.size) == (token.height, token.size)
         return None if is_same else entry.token.to_bytes()
 

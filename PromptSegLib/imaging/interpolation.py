@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -112,22 +112,25 @@ class DrawnShape:
         after = bisect_left(self.indices, index)
         if after == 0 or after == len(self.indices):
             end, *inner = self.indices[:2] if after == 0 else self.indices[:-3:-1]
+            empty = [other for other in self._empty if (other < end if index < end else other > end)]
             mm = abs(index - end) * self.between
-            return self._distances[end] - np.float32(self._shrinking(end, *inner) * mm)
+            return self._distances[end] - np.float32(self._shrinking(end, inner, empty) * mm)
         lower, upper = self.indices[after - 1], self.indices[after]
         weight = np.float32((index - lower) / (upper - lower))
         return (1 - weight) * self._distances[lower] + weight * self._distances[upper]
 
-    def _shrinking(self, end: int, inner: int | None = None) -> float:
-        """mm per mm beyond the slice ``end``; inner: the drawn slice next to it. Widths are radii of circles of the
-        same area. Nothing is left where a further slice would have been drawn."""
+    def _shrinking(self, end: int, inner: Sequence[int], empty: Sequence[int]) -> float:
+        """mm per mm beyond the slice ``end``; inner: the drawn slice next to it, if there is one; empty: slices beyond
+        it that show nothing. Widths are radii of circles of the same area.
+
+        Slices that are drawn side by side tell nothing of how the shape goes on; the farther apart, the more.
+        """
         depth, rate = float(self._distances[end].max()), 1.0
-        if inner is not None:
-            step = abs(end - inner) * self.between
-            rate = min(SHRINKING + NARROWING_WEIGHT * (self._radii[inner] - self._radii[end]) / step, 1.0)
-            rate = max(rate, depth / step)
-        gaps = [abs(index - end) for index in self._empty if (index < end if end == self.indices[0] else index > end)]
-        return max(rate, depth / (min(gaps) * self.between)) if gaps else rate
+        for other in inner:
+            step = abs(end - other) * self.between
+            rate = SHRINKING + NARROWING_WEIGHT * (self._radii[other] - self._radii[end]) / step
+            rate = min(max(rate, depth / step), 1.0)
+        return max([rate, *(depth / (abs(index - end) * self.between) for index in empty)])
 
 
 def interpolate_shape(

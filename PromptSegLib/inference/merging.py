@@ -50,7 +50,8 @@ class MergedClasses:
         count = len(self.doubts)
         sums, voxels = np.zeros(count + 1), np.zeros(count + 1)
         for plane, weights in zip(self.labels, self._surest, strict=True):
-            inside = plane != 0
+            # What was only drawn, nobody was sure of.
+            inside = (plane != 0) & (weights > 0)
             if inside.any():
                 found = plane[inside]
                 voxels += np.bincount(found, minlength=count + 1)

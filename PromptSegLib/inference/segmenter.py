@@ -43,7 +43,7 @@ SUFFICIENT = 0.2
 class Segmentation:
     """labels: uint8 on the scan's grid, 1, 2, … in the order of the tokens; probabilities: float32 each, if wanted;
     confidences: per token, the mean probability of the voxels found, 0 where there are none; doubts: per token and
-    slice of its stack, how many pixels are undecided, 0 on slices too far from the drawing to be looked at."""
+    slice of its stack, how many pixels are undecided, 0 on slices where the class was not looked for."""
 
     labels: Volume
     probabilities: tuple[Volume, ...] = ()
@@ -117,18 +117,19 @@ class Segmenter:
             undrawn = {number: Found() for number in group.numbers if number not in neighborhoods}
             unlikely = {number: self._unlikely(number, image, group, check) for number in undrawn}
             reaches = {
-                number: self._reach(
-                    number, image, group, neighborhoods.get(number), unlikely.get(number), everywhere=probabilities
-                )
+                number: self._reach(number, image, group, neighborhoods.get(number), unlikely.get(number))
                 for number in group.numbers
             }
             looked_at = set[int]()
-            for start, numbers in self._visits(reaches, undrawn, group):
+            for start, numbers, counts in self._visits(reaches, undrawn, group, everywhere=probabilities):
                 block = group.block(image, start, self._predictor.device)
                 part = block.part
                 for number, logit in zip(numbers, self._predictor.block(block, group, numbers, check), strict=True):
                     if maps:
                         maps[number][part] = special.expit(logit)
+                    if not counts:
+                        reaches[number].saw(part, logit)
+                        continue
                     shape_between = shapes.get(number)
                     if shape_between is not None:
                         logit = fuse(logit, shape_between, part)
@@ -146,6 +147,8 @@ class Segmenter:
                 looked_at.update(range(part.start, part.stop))
                 report((done + len(looked_at)) / total)
             done += group.stack.shape[0]
+            if len(looked_at) < group.stack.shape[0]:
+                report(done / total)
             # Once for all classes of the group: it looks at the whole scan.
             placed = any(self.tokens[number].place is not None for number in undrawn)
             middles = body_middles(image.array, group.stack, group.window) if placed else None
@@ -239,31 +242,39 @@ class Segmenter:
         group: _Group,
         neighborhood: Neighborhood | None,
         against: np.ndarray | None,
-        *,
-        everywhere: bool,
     ) -> Reach:
         """What of the scan has to be looked at for a class: of one that is one piece, the surroundings of its drawing,
         or else the heights at which it is to be expected."""
-        needed, crumbs = None, 0.0
-        if not everywhere and not self.all_pieces and self.tokens[number].pieces == "one":
+        needed, crumbs, token = None, 0.0, self.tokens[number]
+        if not self.all_pieces and token.pieces == "one":
             if neighborhood is not None:
                 needed = neighborhood.place[0]
-            elif against is not None and group.stack.axis == body_axis(image):
+            # Without a size, nobody could say whether it was found there.
+            elif against is not None and token.size is not None and group.stack.axis == body_axis(image):
                 near = np.flatnonzero(against[:, 0, 0] < FAR)
                 needed, crumbs = (slice(int(near[0]), int(near[-1]) + 1) if len(near) else None), CRUMBS
         return Reach(group.stack.shape[0], needed, crumbs)
 
     def _visits(
-        self, reaches: Mapping[int, Reach], undrawn: Mapping[int, Found], group: _Group
-    ) -> Iterator[tuple[int, list[int]]]:
-        """As `visits`; then the rest of the scan for classes that were not found where they were to be expected."""
-        yield from visits(reaches, group.stack.shape[0])
+        self, reaches: Mapping[int, Reach], undrawn: Mapping[int, Found], group: _Group, *, everywhere: bool
+    ) -> Iterator[tuple[int, list[int], bool]]:
+        """As `visits`, and whether what is found there counts: after the slices that are worth a look come the rest of
+        the scan for classes that were not found where they were to be expected, and at last, for the sake of the
+        probabilities alone, ``everywhere`` else."""
+        length = group.stack.shape[0]
+        for visit in visits(reaches, length):
+            yield *visit, True
         for number, found in undrawn.items():
             size = self.tokens[number].size
-            enough_ml = 0.0 if size is None else SUFFICIENT * size.ml
-            if found.voxels * math.prod(group.stack.spacing) / 1000 <= enough_ml:
+            if size is not None and found.voxels * math.prod(group.stack.spacing) / 1000 < SUFFICIENT * size.ml:
                 reaches[number].extend()
-        yield from visits(reaches, group.stack.shape[0])
+        for visit in visits(reaches, length):
+            yield *visit, True
+        if everywhere:
+            for reach in reaches.values():
+                reach.extend()
+            for visit in visits(reaches, length):
+                yield *visit, False
 
     @staticmethod
     def _shapes(group: _Group, drawn: Drawn | None) -> dict[int, DrawnShape | None]:

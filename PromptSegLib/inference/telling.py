@@ -10,7 +10,7 @@ from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
 from PromptSegLib.imaging.volume import Volume, bounding_box
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.segmenter import Segmenter
-from PromptSegLib.learning.anatomy import FoundStructure, as_found
+from PromptSegLib.learning.anatomy import FoundStructure, as_found, is_whole
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.networks.backbone import Backbone
 from PromptSegLib.tokens.class_token import ClassToken
@@ -27,8 +27,8 @@ def told_by_results(
     report: Callable[[float], None] = lambda fraction: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ClassToken:
-    """The token with height and size of what it finds on the scans that it was learned from; as it is, where a drawing
-    told them.
+    """The token with height and size of what it finds on the scans that it was learned from, where some slices were
+    drawn; as it is if it knows its size.
 
     Args:
         report: called with the fraction done.
@@ -36,7 +36,8 @@ def told_by_results(
     """
     if token.size is not None:
         return token
-    segmenter, found, seen = Segmenter(backbone, [token]), list[FoundStructure](), scans[:MOST_SCANS]
+    seen = [scan for scan in scans if scan.annotation.drawn and not is_whole(scan.annotation)][:MOST_SCANS]
+    segmenter, found = Segmenter(backbone, [token]), list[FoundStructure]()
     for number, scan in enumerate(seen):
 
         def tell(fraction: float, done: int = number) -> None:
@@ -46,7 +47,8 @@ def told_by_results(
         mask = result.labels.array == 1
         if mask.any():
             ml = np.count_nonzero(mask) * scan.image.geometry.voxel_volume_mm3 / 1000
-            found.append(FoundStructure(scan.image, bounding_box(mask), ml))
+            annotation = scan.annotation
+            found.append(FoundStructure(scan.image, bounding_box(mask), ml, annotation.axis, annotation.showing))
     return as_found(token, found)
 
 

@@ -26,6 +26,10 @@ _SURELY_WHOLE_MM = 20.0
 """What these slices must make up for its ends to count as drawn: few thin ones may lie amid a long structure."""
 
 
+_SUPPORTED = 1 / 3
+"""Share of a result's extent that drawn slices must span for its ends to be believed."""
+
+
 def is_one_piece(annotation: Annotation) -> bool:
     """Whether the structure is one piece, but for crumbs: in space where no slice was left out, or else on each slice.
 
@@ -77,11 +81,21 @@ def level(image: Volume, annotation: Annotation, window: Window) -> Level | None
 
 @dataclass(frozen=True)
 class FoundStructure:
-    """Of what was found on a scan: the box of the scan's array that holds it, and its volume."""
+    """Of what was found on a scan that was drawn on: the box of the scan's array that holds it, and its volume. axis,
+    showing: array axis and indices of the slices that were drawn and show it."""
 
     image: Volume
     box: tuple[slice, slice, slice]
     ml: float
+    axis: int
+    showing: Sequence[int]
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether the drawing reaches over enough of it to tell where it ends: not of a single slice, say."""
+        span = max(self.showing) - min(self.showing) + 1 if len(self.showing) > 1 else 0
+        along = self.box[self.axis]
+        return bool(span >= _SUPPORTED * (along.stop - along.start))
 
     @property
     def is_inside(self) -> bool:
@@ -99,9 +113,11 @@ class FoundStructure:
 
 
 def as_found(token: ClassToken, found: Sequence[FoundStructure]) -> ClassToken:
-    """The token of a structure that was drawn in part, with height and size of what was found of it on these scans."""
-    levels = [level for level in (structure.level(token.window) for structure in found) if level is not None]
-    sizes = [structure.ml for structure in found if structure.is_inside]
+    """The token of a structure that was drawn in part, with height and size of what was found of it on these scans, as
+    far as the drawings support it."""
+    supported = [structure for structure in found if structure.is_supported]
+    levels = [level for level in (structure.level(token.window) for structure in supported) if level is not None]
+    sizes = [structure.ml for structure in supported if structure.is_inside]
     return replace(token, height=Height.of(levels) or token.height, size=Size.of(sizes) or token.size)
 
 

@@ -80,12 +80,13 @@ def test_extrapolation_shrinks_to_nothing() -> None:
     assert np.allclose(result[7], signed_distance(mask, spacing) - 6)
 
 
-def lasting(radii: tuple[float, ...], empty: tuple[int, ...] = ()) -> list[int]:
-    """How many slices a round shape goes on before its first and after its last drawn slice, drawn each 16 slices."""
+def lasting(radii: tuple[float, ...], empty: tuple[int, ...] = (), step: int = 16) -> list[int]:
+    """How many slices a round shape goes on before its first and after its last drawn slice, from slice 20 on drawn
+    each ``step`` slices."""
     shape = (41, 41)
-    masks = {20 + 16 * number: disk(shape, (20, 20), radius, (1.0, 1.0)) for number, radius in enumerate(radii)}
+    masks = {20 + step * number: disk(shape, (20, 20), radius, (1.0, 1.0)) for number, radius in enumerate(radii)}
     drawn = DrawnShape(masks, (90, *shape), (1.0, 1.0, 1.0), empty)
-    last = 20 + 16 * (len(radii) - 1)
+    last = 20 + step * (len(radii) - 1)
     ways = (range(19, -1, -1), range(last + 1, 90))
     return [next(n for n, index in enumerate(way) if not (drawn.distance(index) > 0).any()) for way in ways]
 
@@ -96,12 +97,16 @@ def test_a_tube_goes_on_and_what_gets_narrower_ends_soon() -> None:
     assert spindle[0] == spindle[1] < 6
     assert cone[1] == spindle[1] and 10 < cone[0] < 16, "less than one step, however wide it becomes"
     assert lasting((4,)) == [3, 3], "of a single slice nothing more is known"
+    assert lasting((12, 12), step=1) == lasting((12,)) == [11, 11], "nor of two side by side"
 
 
 def test_nothing_is_left_on_slices_that_were_drawn_without_it() -> None:
     before, after = lasting((4, 4, 4), empty=(2, 12, 30, 60))
     assert (before, after) == (7, 7)
-    assert lasting((4, 4, 4), empty=(12,))[1] == lasting((4, 4, 4))[1], "on the other side"
+    for radii in ((4,), (4, 4, 4)):
+        free, below, above = lasting(radii), lasting(radii, empty=(18,)), lasting(radii, empty=(54,))
+        assert below == [1, free[1]] and above[0] == free[0]
+    assert lasting((4,), empty=(22,)) == [3, 1]
 
 
 def test_empty_masks_end_the_shape() -> None:

@@ -322,7 +322,7 @@ def two_alike() -> tuple[Volume, np.ndarray, np.ndarray, ClassToken]:
     drawn = Annotation.from_label_map(image.with_array(organ.astype(np.uint8)), 1, complete=True, axis=0)
     lies = level(image, drawn, Window("ct"))
     assert lies is not None
-    token = replace(tuned_token(), pieces="one", place=None, size=None, height=Height.of([lies]))
+    token = replace(tuned_token(), pieces="one", place=None, size=Size(41.0, 0.3), height=Height.of([lies]))
     return image, organ, other, token
 
 
@@ -359,9 +359,23 @@ def test_only_where_it_is_not_found_at_its_height_all_of_the_scan_is_looked_at(m
     assert (some, most) == (24, 36) and np.array_equal(found, same)
     far_more_than_there_is = replace(knows, size=Size(1000.0, 0.3))
     assert seen(far_more_than_there_is)[0] == 36
+    assert seen(replace(knows, size=None))[0] == 36, "nobody could say whether it was found"
     assert seen(knows, all_pieces=True)[0] == 36
     image.array[organ] = 40
     assert seen(knows)[0] == 36
+
+
+def test_asking_for_probabilities_changes_nothing_that_is_found() -> None:
+    """What lies elsewhere would have been taken for it, had it been looked for there."""
+    image, organ, other, knows = two_alike()
+    image.array[organ] = image.array[7:9, 24:40, 28:44] = 40
+    other[7:9] = False
+    image.array[20:23, 26:38, 30:42] = 200
+    little = replace(knows, size=Size(1.0, 0.3))
+    alone, asked = segment(image, little), segment(image, little, probabilities=True)
+    assert alone.labels.array[20:23].any() and not alone.labels.array[other].any()
+    assert np.array_equal(alone.labels.array, asked.labels.array) and alone.confidences == asked.confidences
+    assert asked.probabilities[0].array[other].mean() > 0.5
 
 
 def test_air_holds_nothing() -> None:

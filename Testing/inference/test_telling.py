@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from PromptSegLib.imaging.annotation import Annotation
+from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.inference.telling import told_by_results
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.learning.tuning import tune
@@ -34,6 +35,26 @@ def test_size_and_height_of_what_was_found() -> None:
     (level,) = knows.height.levels
     assert level.low_mm == pytest.approx(shows[0], abs=10) and level.high_mm == pytest.approx(shows[-1], abs=10)
     assert replace(knows, size=None, height=None).to_bytes() == token.to_bytes(), "and nothing else"
+
+
+@pytest.mark.parametrize("slices", [(11,), (10, 11, 12)])
+def test_slices_that_show_a_small_part_tell_nothing(slices: tuple[int, ...]) -> None:
+    image, truth = scan((24, 64, 64), (5.0, 2.0, 2.0))
+    knows = told(tuned_token(), DrawnScan(image, drawing(image, truth, slices)))
+    assert knows.size is None and knows.height is None
+
+
+def test_scribbles_and_whole_drawings_are_not_looked_at() -> None:
+    image, truth = scan((24, 64, 64), (5.0, 2.0, 2.0))
+    labels = drawn_labels(truth, (6, 11, 16))
+    labels[[6, 11, 16], 4:8, 30:40] = 2
+    strokes = Annotation.from_label_map(image.with_array(labels), 1, scribbles=True)
+    part = Volume(image.array[8:16], replace(image.geometry, shape=(8, 64, 64)))
+    whole = Annotation.from_label_map(part.with_array(truth[8:16].astype(np.uint8)), 1, complete=True, axis=0)
+    looked: list[float] = []
+    for seen in (DrawnScan(image, strokes), DrawnScan(part, whole)):
+        token = told_by_results(tuned_token(), [seen], tiny_backbone(), report=looked.append)
+        assert token.size is None and not looked
 
 
 def test_several_scans_tell_together() -> None:
