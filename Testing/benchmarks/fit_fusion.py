@@ -39,7 +39,7 @@ CONSTANTS: dict[tuple[ModuleType, str], tuple[float, ...]] = {
     (drawn, "SUREST_LOGIT"): (3.0, 4.0, 6.0, 10.0),
     (appearance, "APPEARANCE_WEIGHT"): (0.0, 0.75, 1.0, 1.5, 2.0, 3.0),
     (random_walk, "CONTRAST"): (0.0, 3.0, 6.0, 12.0),
-    (random_walk, "PRIOR_WEIGHT"): (0.03, 0.1, 0.3, 1.0),
+    (random_walk, "PRIOR_WEIGHT"): (0.1, 0.25, 1.0, 2.0),
 }
 
 
