@@ -28,8 +28,8 @@ MOST_VOXELS = 1_500_000
 UNDRAWN_OFFSET = 1.0
 """Where nothing was drawn: the network is less sure on other patients than on its own, and its borders lie too far
 inside, so the threshold of the best expected DSC is far below one half (Z. Lipton et al., "Optimal thresholding of
-classifiers to maximize F1 measure", ECML PKDD 2014). Offsets from 0.5 to 1.5 change the mean DSC on training patients by
-less than 0.01."""
+classifiers to maximize F1 measure", ECML PKDD 2014). Offsets from 0.5 to 1.5 change the mean DSC on training patients
+by less than 0.01."""
 
 Place = tuple[slice, slice, slice]
 
