@@ -18,8 +18,7 @@ import numpy as np
 import psutil
 import pytest
 
-from PromptSegLib.engine import client as client_module
-from PromptSegLib.engine import exchange
+from PromptSegLib.engine import dispatcher, exchange
 from PromptSegLib.engine.client import Client
 from PromptSegLib.engine.messages import ClassInfo, Progress, SegmentedClass, TuneResult
 from PromptSegLib.engine.protocol import PROTOCOL_VERSION
@@ -155,7 +154,7 @@ def test_a_worker_that_ignores_a_cancel_is_replaced(client: Client, monkeypatch:
     wait(client, lambda: bool(client.tokens))
     os.kill(client.worker_pid, signal.SIGSTOP)
     stopped = client.worker_pid
-    monkeypatch.setattr(client_module, "CANCEL_SECONDS", 0.3)
+    monkeypatch.setattr(dispatcher, "CANCEL_SECONDS", 0.3)
     client.cancel(job)
     wait(client, lambda: job.is_finished)
     assert not psutil.pid_exists(stopped)
@@ -264,7 +263,7 @@ def test_a_backbone_that_is_not_there_is_one_sentence() -> None:
 
 
 def test_another_version_of_the_protocol_is_refused(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "PROTOCOL_VERSION", client_module.PROTOCOL_VERSION + 1)
+    monkeypatch.setattr(dispatcher, "PROTOCOL_VERSION", dispatcher.PROTOCOL_VERSION + 1)
     client = Client(tiny_transport, backbone=backbone)
     versions = f"speaks version {PROTOCOL_VERSION} and the panel version {PROTOCOL_VERSION + 1}"
     with pytest.raises(InputError, match=versions):
