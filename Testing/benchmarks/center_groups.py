@@ -24,7 +24,7 @@ from PromptSegLib.imaging.formats import read_image, read_label_map
 from PromptSegLib.imaging.phantom import make_phantom
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.volume import Volume
-from Testing.benchmarks.data import NEW_CLASSES, PHANTOM_CLASSES, data_folder
+from Testing.benchmarks.data import ORGANS, PHANTOM_CLASSES, data_folder
 from Testing.benchmarks.simulated_centers import CHANGES, UNCHANGED, changed
 
 GEOMETRY = ("row_spacing", "slice_spacing", "matrix")
@@ -197,7 +197,7 @@ def _listed(folder: Path) -> tuple[list[Patient], list[tuple[float, float]]]:
         Patient(
             row["pt"],
             row["split"],
-            frozenset(name for name in NEW_CLASSES if float(row[name]) > 0),
+            frozenset(name for name in ORGANS if float(row[name]) > 0),
             partial(_read, folder / row["split"] / row["pt"]),
         )
         for row in rows

@@ -22,7 +22,7 @@ from PromptSegLib.networks.weights import DEFAULT_BACKBONE, find_backbone, load_
 from Testing.benchmarks import command
 from Testing.benchmarks.center_groups import Center, all_centers, differences, link_pretraining_scans
 from Testing.benchmarks.center_tables import each_table, main_table, plot
-from Testing.benchmarks.data import classes, data_folder
+from Testing.benchmarks.data import all_classes, classes, data_folder
 from Testing.benchmarks.leaving_out import CenterResult, Study
 from Testing.benchmarks.methods import center_methods
 from Testing.benchmarks.methods.method import Setup
@@ -32,7 +32,9 @@ from Testing.benchmarks.results import Rows, require_same_settings
 def main(
     centers: Annotated[str, typer.Option(help="Only these, by name; all by default.")] = "",
     leave_out: Annotated[str, typer.Option(help="The new ones among them; each in its turn by default.")] = "",
-    organs: Annotated[str, typer.Option(help="Only these organs.")] = "",
+    organs: Annotated[
+        str, typer.Option(help="These organs, also such as the backbone was pre-trained on; new ones by default.")
+    ] = "",
     methods: Annotated[str, typer.Option(help=f"Some of {', '.join(center_methods.CENTER_METHODS)}.")] = "",
     scans: Annotated[str, typer.Option(help="Numbers of scans of the new center.")] = "1,3,10,30",
     base_scans: Annotated[int, typer.Option(min=1, help="Scans of all others together, for the token.")] = 10,
@@ -69,7 +71,6 @@ def main(
     keep_freed_memory()
     network = load_backbone(find_backbone(backbone), find_device(device))
     setup = Setup(network, TuningOptions(seconds=seconds))
-    wanted = {organ.strip() for organ in organs.split(",")} - {""}
     usable = []
     for method in center_methods.choose(methods):
         if method.fits(network):
@@ -79,7 +80,7 @@ def main(
     study = Study(
         centers=chosen,
         left_out=[center.name for center in _named(chosen, leave_out)],
-        organs={organ: label for organ, label in classes().items() if not wanted or organ in wanted},
+        organs=_organs(organs),
         methods=usable,
         setup=setup,
         seeds=range(seeds),
@@ -111,6 +112,15 @@ def _named(centers: list[Center], names: str) -> list[Center]:
         known = "; ".join(center.name for center in centers)
         raise InputError(f"there is no center '{unknown[0]}': choose from {known}, with semicolons between them")
     return [center for center in centers if not wanted or center.name in wanted]
+
+
+def _organs(names: str) -> dict[str, int]:
+    """Labels of those in a comma-separated list, of the new classes for none. InputError if there is none of a name."""
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in all_classes()]
+    if unknown:
+        raise InputError(f"there is no organ '{unknown[0]}': choose from {', '.join(all_classes())}")
+    return {name: all_classes()[name] for name in wanted} or classes()
 
 
 def _settings(study: Study) -> dict[str, Any]:

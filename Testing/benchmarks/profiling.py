@@ -5,6 +5,7 @@ from __future__ import annotations
 import cProfile
 import pstats
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from PromptSegLib.networks.weights import DEFAULT_BACKBONE, find_backbone, load_
 from Testing.benchmarks.speed import matmul_rate, seconds
 
 DRAWN_SLICES = 5
+CLASSES = (1, 2, 4, 8)
 
 STAGES: dict[str, tuple[Callable[..., Any], ...]] = {
     "encoder": (PUNet.encode,),
@@ -101,6 +103,14 @@ def main() -> None:
         for name, work in works.items():
             count, least = gigaflops(work)
             table.add_row(name, f"{count:.1f}", f"{least:.3f}", f"{count / least:.0f}", f"{count / least / rate:.0%}")
+    console.print(table)
+
+    # The same token several times: what a class costs does not depend on which one it is.
+    table = Table("classes", "s", "to one class", title="looked for in another scan, at one working spacing")
+    other = make_phantom(1, (100, 200, 200), (3.0, 1.8, 1.8)).image
+    spent = {n: seconds(partial(segmenter.Segmenter(network, tokens * n).segment, other)) for n in CLASSES}
+    for count, one in spent.items():
+        table.add_row(str(count), f"{one:.1f}", f"{one / spent[CLASSES[0]]:.2f}")
     console.print(table)
 
 

@@ -16,6 +16,7 @@ UNCHANGED = "unchanged"
 
 _FILLINGS = 6
 _DENSE_HU = 1200.0
+_BODY_HU, _SCATTER_HU = -500.0, 150.0
 _STREAKS, _STREAK_HU, _STREAK_PIXELS = 8, 600.0, 12.0
 
 
@@ -35,6 +36,13 @@ def _metal(hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return result
 
 
+def _cone_beam(hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """As the cone-beam CT of a treatment machine: soft, noisy, and, for its scatter, the darker the deeper."""
+    depth = gaussian_filter((hu > _BODY_HU).astype(np.float32), (0, 20, 20))
+    noise = gaussian_filter(rng.normal(0, 80, hu.shape), (0, 0.7, 0.7))
+    return gaussian_filter(hu, (0, 0.5, 0.5)) - _SCATTER_HU * depth + noise
+
+
 CHANGES: dict[str, Change] = {
     UNCHANGED: lambda hu, rng: hu,
     "soft kernel": lambda hu, rng: gaussian_filter(hu, (0, 0.6, 0.6)),
@@ -45,6 +53,7 @@ CHANGES: dict[str, Change] = {
     "scale": lambda hu, rng: 1.05 * (hu + 1000) - 1000,
     "contrast": lambda hu, rng: np.where((hu > 0) & (hu < 150), 1.6 * hu, hu),
     "metal": _metal,
+    "cone beam": _cone_beam,
 }
 
 
