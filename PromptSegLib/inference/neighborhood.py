@@ -18,6 +18,7 @@ from PromptSegLib.imaging.window import Window
 from PromptSegLib.imaging.working_grid import WorkingGrid
 from PromptSegLib.inference.appearance import appearance_logits
 from PromptSegLib.inference.drawn import Drawn
+from PromptSegLib.inference.extent import Extent
 from PromptSegLib.inference.random_walk import random_walk
 from PromptSegLib.tokens.size import Size
 
@@ -34,6 +35,7 @@ by less than 0.01."""
 Place = tuple[slice, slice, slice]
 
 _SUREST = 1e-4
+_NOTHING = -20.0
 _SHIFTS = np.arange(-40, 31) / 10
 _AT_ONCE = 8
 _SOFT_TISSUE_HU = (-150.0, 250.0)
@@ -44,7 +46,7 @@ class Neighborhood:
     """A box of a stack around a drawing or what was found, and the logits found in it.
 
     place: (slices, rows, columns) of the stack; known: bool, voxels whose class the user gave, None if the user drew
-    nothing here; inside: bool, those of this class, or what was found of it; logits: float16; size: to be
+    nothing here; inside: bool, those of this class, or what was found of it; logits: float16; extent, size: to be
     expected, where nothing was drawn.
     """
 
@@ -52,6 +54,7 @@ class Neighborhood:
     known: np.ndarray | None
     inside: np.ndarray
     logits: np.ndarray
+    extent: Extent | None = None
     size: Size | None = None
 
     @classmethod
@@ -131,6 +134,9 @@ class Neighborhood:
             prior = np.where(fixed, share, prior).astype(np.float32)
             walked = random_walk(values, prior, fixed, spacing, check)
         settled = special.logit(np.clip(walked, _SUREST, 1 - _SUREST))
+        if self.extent is not None and (settled > 0).any():
+            shown = self.extent.likeliest(_slice_logits(found, settled > 0), slices.start, spacing[0])
+            settled[: shown.start] = settled[shown.stop :] = _NOTHING
         if self.size is not None:
             # Of a structure that the scan cuts off, less is to be expected: it may be cut back, and not filled up.
             shifts = _SHIFTS[_SHIFTS <= 0] if self._is_cut_off(stack) else _SHIFTS
@@ -147,6 +153,13 @@ class Neighborhood:
         slices = self.place[0]
         at_start = slices.start == 0 and bool(self.inside[0].any())
         return at_start or (slices.stop == stack.shape[0] and bool(self.inside[-1].any()))
+
+
+def _slice_logits(logits: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Mean of the logits inside, for each slice; -inf where there is no inside."""
+    counts = np.count_nonzero(inside, axis=(1, 2))
+    sums = np.sum(logits, axis=(1, 2), where=inside, dtype=np.float64)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), -np.inf)
 
 
 def soft_tissue(window: Window, array: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from PromptSegLib.imaging.outline import body_axis, heights_mm, outline
 from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.inference.components import keep_pieces
 from PromptSegLib.inference.drawn import Drawn, fuse, keep_drawn
+from PromptSegLib.inference.extent import Extent
 from PromptSegLib.inference.found import Found, likelihood
 from PromptSegLib.inference.merging import MergedClasses
 from PromptSegLib.inference.neighborhood import Neighborhood
@@ -155,6 +156,7 @@ class Segmenter:
             for number, found in undrawn.items():
                 neighborhood = self._around(found, number, middles, unlikely[number], group, merged)
                 if neighborhood is not None:
+                    neighborhood.extent = self._extent(number, image, group)
                     neighborhoods[number] = neighborhood
                     chosen[number] = partial(neighborhood.on_scan, group.stack, image.array.shape)
             source = group.stack.view(image.array)
@@ -224,6 +226,13 @@ class Segmenter:
             for place, logit in found.outside(neighborhood.place):
                 merged.enter(group.stack, number, place, logit)
         return neighborhood
+
+    def _extent(self, number: int, image: Volume, group: _Group) -> Extent | None:
+        """What is known of the ends of a structure of one piece, on slices that lie across the body."""
+        token = self.tokens[number]
+        if self.all_pieces or token.pieces != "one" or token.height is None or group.stack.axis != body_axis(image):
+            return None
+        return Extent.of(token.height, outline(image, group.window.kind), heights_mm(image))
 
     def _unlikely(self, number: int, image: Volume, group: _Group, check: Callable[[], None]) -> np.ndarray | None:
         """What speaks against each voxel of the stack by its height in the body, as a logit; None for nothing."""

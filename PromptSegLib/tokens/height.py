@@ -77,7 +77,14 @@ class Level:
             tuple(tuple(_rounded(value) for value in row) for row in values.tolist()),
         )
 
-    def likelihood(self, body: Outline, heights_mm: np.ndarray) -> np.ndarray | None:
+    @property
+    def length_mm(self) -> float | None:
+        """From end to end; None unless both are known."""
+        if self.low_mm is None or self.high_mm is None or self.low_mm == self.high_mm:
+            return None
+        return self.high_mm - self.low_mm
+
+    def likelihood(self, body: Outline, heights_mm: np.ndarray, deviation_mm: float) -> np.ndarray | None:
         """How likely (0 to 1) the structure lies at these heights of another body; None if the two do not match, or
         the scan shows too little of it.
 
@@ -95,7 +102,7 @@ class Level:
             beyond = np.maximum(beyond, starts + self.low_mm - heights_mm)
         if self.high_mm is not None:
             beyond = np.maximum(beyond, heights_mm - starts - self.high_mm)
-        likely: np.ndarray = weights @ np.exp(-((beyond / DEVIATION_MM) ** 2) / 2) / weights.sum()
+        likely: np.ndarray = weights @ np.exp(-((beyond / deviation_mm) ** 2) / 2) / weights.sum()
         return likely
 
 
@@ -114,9 +121,17 @@ class Height:
                 kept.append(level)
         return cls(tuple(kept)) if kept else None
 
-    def unlikeliness(self, body: Outline, heights_mm: np.ndarray) -> np.ndarray:
-        """How much speaks against these heights on a body, 0 to MOST as a logit; 0 if the bodies do not match."""
-        found = [level.likelihood(body, heights_mm) for level in self.levels]
+    @property
+    def lengths_mm(self) -> list[float]:
+        """Of the structure, as far as they are known."""
+        return [level.length_mm for level in self.levels if level.length_mm is not None]
+
+    def unlikeliness(self, body: Outline, heights_mm: np.ndarray, deviation_mm: float = DEVIATION_MM) -> np.ndarray:
+        """How much speaks against these heights on a body, 0 to MOST as a logit; 0 if the bodies do not match.
+
+        deviation_mm: how far beyond the heights at which it was drawn the structure may lie, standard deviation.
+        """
+        found = [level.likelihood(body, heights_mm, deviation_mm) for level in self.levels]
         likely = [one for one in found if one is not None]
         if not likely:
             return np.zeros(len(heights_mm))

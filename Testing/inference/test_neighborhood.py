@@ -13,6 +13,7 @@ from PromptSegLib.imaging.window import Window
 from PromptSegLib.inference import neighborhood as module
 from PromptSegLib.inference.appearance import appearance_logits
 from PromptSegLib.inference.drawn import Drawn
+from PromptSegLib.inference.extent import Extent
 from PromptSegLib.inference.neighborhood import Neighborhood
 
 SHAPE, SPACING = (15, 40, 48), (3.0, 2.0, 2.0)
@@ -130,3 +131,20 @@ def test_appearance_needs_enough_pixels() -> None:
     inside[1, 5:8, 5:8] = True
     values = np.random.default_rng(0).uniform(-1, 1, inside.shape).astype(np.float32)
     assert not appearance_logits(values, inside, np.ones_like(inside), (2.0, 2.0)).any()
+
+
+@pytest.mark.parametrize("length_mm, slices", [(None, 15), (15.0, 5)])
+def test_what_was_found_beyond_the_ends_is_dropped(length_mm: float | None, slices: int) -> None:
+    """A column through the whole scan, of which the structure makes up a part."""
+    column = np.zeros(SHAPE, dtype=bool)
+    column[:, 12:24, 18:30] = True
+    stack = slice_stack(Geometry(SHAPE, SPACING), 0)
+    everything = (slice(0, SHAPE[0]), slice(0, SHAPE[1]), slice(0, SHAPE[2]))
+    neighborhood = Neighborhood(everything, None, column, np.where(column, 2.0, -6.0).astype(np.float16))
+    if length_mm is not None:
+        beyond = np.abs(np.arange(SHAPE[0]) - 7) - 2
+        neighborhood.extent = Extent(np.clip(2.0 * beyond, 0, 4), length_mm, 0.25)
+    found = np.full(SHAPE, NOTHING)
+    for place, logits in neighborhood.settle(np.where(column, 100, 20).astype(np.int16), stack, CT, lambda: None):
+        found[place] = logits
+    assert np.count_nonzero((found > 0).any(axis=(1, 2))) == slices

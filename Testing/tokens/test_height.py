@@ -154,3 +154,13 @@ def test_damaged_heights_are_refused(damage: dict[str, object]) -> None:
         Height.parse({"levels": [{**LEVEL, **damage}]})
     with pytest.raises((ValueError, TypeError, KeyError)):
         Height.parse({"levels": []})
+
+
+def test_lengths_are_those_of_scans_that_show_both_ends() -> None:
+    levels = [*height().levels, *height(low=None).levels, *height(high=LOW + 60).levels]
+    assert Height(tuple(levels)).lengths_mm == pytest.approx([HIGH - LOW, 60.0])
+
+
+def test_a_smaller_deviation_says_more_just_beyond_the_ends() -> None:
+    known, just_beyond = height(), np.array([LOW - 15, HIGH + 15])
+    assert np.all(known.unlikeliness(body(), just_beyond, 4.0) > known.unlikeliness(body(), just_beyond) + 0.5)
