@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from PromptSegLib.errors import InputError
-from PromptSegLib.imaging.interpolation import DrawnShape, interpolate_shape, signed_distance
+from PromptSegLib.imaging.interpolation import OPEN_SHRINKING, DrawnShape, interpolate_shape, signed_distance
 
 
 def disk(
@@ -76,19 +76,19 @@ def test_extrapolation_shrinks_to_nothing() -> None:
     areas = (result > 0).sum(axis=(1, 2)).tolist()
     assert areas[5] == mask.sum()
     assert areas == areas[::-1]
-    assert areas[5] > areas[6] > areas[7] > areas[8] == 0
-    assert np.allclose(result[7], signed_distance(mask, spacing) - 6)
+    assert areas[5] > areas[7] > areas[10] > 0, "a single slice does not tell how soon"
+    assert np.allclose(result[7], signed_distance(mask, spacing) - 6 * OPEN_SHRINKING)
 
 
 def lasting(radii: tuple[float, ...], empty: tuple[int, ...] = (), step: int = 16) -> list[int]:
     """How many slices a round shape goes on before its first and after its last drawn slice, from slice 20 on drawn
-    each ``step`` slices."""
+    each ``step`` slices; at most to the end of the stack."""
     shape = (41, 41)
     masks = {20 + step * number: disk(shape, (20, 20), radius, (1.0, 1.0)) for number, radius in enumerate(radii)}
     drawn = DrawnShape(masks, (90, *shape), (1.0, 1.0, 1.0), empty)
     last = 20 + step * (len(radii) - 1)
     ways = (range(19, -1, -1), range(last + 1, 90))
-    return [next(n for n, index in enumerate(way) if not (drawn.distance(index) > 0).any()) for way in ways]
+    return [next((n for n, i in enumerate(way) if not (drawn.distance(i) > 0).any()), len(way)) for way in ways]
 
 
 def test_a_tube_goes_on_and_what_gets_narrower_ends_soon() -> None:
@@ -96,8 +96,15 @@ def test_a_tube_goes_on_and_what_gets_narrower_ends_soon() -> None:
     assert tube[0] == tube[1] > 10
     assert spindle[0] == spindle[1] < 6
     assert cone[1] == spindle[1] and 10 < cone[0] < 16, "less than one step, however wide it becomes"
-    assert lasting((4,)) == [3, 3], "of a single slice nothing more is known"
-    assert lasting((12, 12), step=1) == lasting((12,)) == [11, 11], "nor of two side by side"
+    assert lasting((12, 12, 12), step=8) == lasting((12, 12), step=16), "slices side by side tell nothing"
+
+
+def test_where_nothing_tells_how_the_shape_goes_on_it_lasts() -> None:
+    assert lasting((1.5,))[0] == lasting((1.5,))[1] in range(9, 16)
+    assert lasting((4, 4), step=1) == lasting((4,)) and lasting((4,))[1] > 2 * lasting((4, 4))[1]
+    alone, ended = ({20: disk((41, 41), (20, 20), 4, (1.0, 1.0))}, (90, 41, 41), (1.0, 1.0, 1.0)), (30,)
+    assert [DrawnShape(*alone).is_open(index) for index in (10, 20, 40)] == [True, False, True]
+    assert [DrawnShape(*alone, ended).is_open(index) for index in (10, 20, 40)] == [True, False, False]
 
 
 def test_nothing_is_left_on_slices_that_were_drawn_without_it() -> None:
@@ -106,7 +113,7 @@ def test_nothing_is_left_on_slices_that_were_drawn_without_it() -> None:
     for radii in ((4,), (4, 4, 4)):
         free, below, above = lasting(radii), lasting(radii, empty=(18,)), lasting(radii, empty=(54,))
         assert below == [1, free[1]] and above[0] == free[0]
-    assert lasting((4,), empty=(22,)) == [3, 1]
+    assert lasting((1.5,), empty=(22,)) == [lasting((1.5,))[0], 1]
 
 
 def test_empty_masks_end_the_shape() -> None:
