@@ -1,8 +1,8 @@
 """Jobs for a worker process: they wait in line, are sent one by one, and come back with their results, whatever happens
 to the worker meanwhile.
 
-Nothing here imports torch or a window toolkit, and nothing blocks: data is written by a thread, and answers are looked
-for in `Dispatcher.poll`.
+Nothing here imports torch or a window toolkit. Nothing blocks but the methods that say so: data is written by a thread,
+and answers are looked for in `Dispatcher.poll`.
 """
 
 from __future__ import annotations

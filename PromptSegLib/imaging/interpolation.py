@@ -17,14 +17,12 @@ import SimpleITK as sitk
 from PromptSegLib.errors import InputError
 
 SHRINKING = 0.3
-"""mm by which a shape that keeps its width shrinks per mm beyond the last drawn slice."""
+"""mm by which a shape that keeps its width, or of which a single slice is drawn, shrinks per mm beyond the last drawn
+slice."""
 
 NARROWING_WEIGHT = 3.0
 """How much more it shrinks per mm by which it got narrower per mm before. Both were chosen on six training patients:
 mean DSC of three organs from 3 and from 5 slices is 0.749 and 0.820 with 1 mm per mm, 0.770 and 0.822 with these."""
-
-OPEN_SHRINKING = 0.1
-"""mm per mm beyond a slice of which nothing tells how the shape goes on there."""
 
 
 def signed_distance(mask: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
@@ -107,11 +105,9 @@ class DrawnShape:
         return self.indices[0] <= index <= self.indices[-1]
 
     def is_open(self, index: int) -> bool:
-        """Whether slice ``index`` lies beyond the drawn ones, and nothing tells how the shape goes on there."""
-        if self.is_between(index):
-            return False
-        end = self.indices[0] if index < self.indices[0] else self.indices[-1]
-        return self._inner(end) is None and not self._empty_beyond(end, index)
+        """Whether slice ``index`` lies beyond a single drawn one, and nothing tells how the shape goes on there."""
+        (end, *others) = self.indices
+        return not others and index != end and not self._empty_beyond(end, index)
 
     def distance(self, index: int) -> np.ndarray:
         """Signed distance in mm on slice ``index``, float32 (rows, columns), above 0 inside.
@@ -121,36 +117,29 @@ class DrawnShape:
         """
         after = bisect_left(self.indices, index)
         if after == 0 or after == len(self.indices):
-            end = self.indices[0] if after == 0 else self.indices[-1]
-            rate = self._shrinking(end, self._empty_beyond(end, index))
+            end, *inner = self.indices[:2] if after == 0 else self.indices[:-3:-1]
+            rate = self._shrinking(end, inner, self._empty_beyond(end, index))
             return self._distances[end] - np.float32(rate * abs(index - end) * self.between)
         lower, upper = self.indices[after - 1], self.indices[after]
         weight = np.float32((index - lower) / (upper - lower))
         return (1 - weight) * self._distances[lower] + weight * self._distances[upper]
 
-    def _shrinking(self, end: int, empty: Sequence[int]) -> float:
-        """mm per mm beyond the slice ``end``; empty: slices there that show nothing. Widths are radii of circles of the
-        same area."""
-        depth, rate, inner = self._depth(end), OPEN_SHRINKING, self._inner(end)
-        if inner is not None:
-            step = abs(end - inner) * self.between
-            rate = SHRINKING + NARROWING_WEIGHT * (self._radii[inner] - self._radii[end]) / step
+    def _shrinking(self, end: int, inner: Sequence[int], empty: Sequence[int]) -> float:
+        """mm per mm beyond the slice ``end``; inner: the drawn slice next to it, if there is one; empty: slices beyond
+        it that show nothing. Widths are radii of circles of the same area.
+
+        Slices that are drawn side by side tell nothing of how the shape goes on; the farther apart, the more.
+        """
+        depth, rate = float(self._distances[end].max()), SHRINKING
+        for other in inner:
+            step = abs(end - other) * self.between
+            rate = SHRINKING + NARROWING_WEIGHT * (self._radii[other] - self._radii[end]) / step
             rate = min(max(rate, depth / step), 1.0)
         return max([rate, *(depth / (abs(index - end) * self.between) for index in empty)])
-
-    def _inner(self, end: int) -> int | None:
-        """The drawn slice that tells how the shape goes on beyond the slice ``end``: the nearest one that is as far
-        away as the shape is deep, since slices side by side tell nothing of it."""
-        far = [other for other in self.indices if abs(end - other) * self.between >= max(self._depth(end), 1e-6)]
-        return min(far, key=lambda other: abs(end - other), default=None)
 
     def _empty_beyond(self, end: int, index: int) -> list[int]:
         """Slices without the structure on that side of the slice ``end`` on which slice ``index`` lies."""
         return [other for other in self._empty if (other < end if index < end else other > end)]
-
-    def _depth(self, index: int) -> float:
-        """How far the innermost pixel of a drawn slice is from its outline, in mm."""
-        return float(self._distances[index].max())
 
 
 def interpolate_shape(

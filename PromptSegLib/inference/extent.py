@@ -12,19 +12,22 @@ import numpy as np
 from PromptSegLib.imaging.outline import Outline
 from PromptSegLib.tokens.height import Height
 
-DEVIATION_MM = 4.0
-"""How far beyond the heights at which it was drawn a slice is doubted. Bodies differ by more than that, but here one
-slice is only weighed against others, and nothing is given up for lack of a better one."""
+DEVIATION_MM = 5.0
+"""How far beyond the heights at which it was drawn a slice is doubted, standard deviation. Bodies differ by more than
+that, but here slices are only weighed against each other."""
 
-USUAL_SPREAD = 0.25
-"""Standard deviation of the logarithm of an organ's length between patients."""
+UNDISPUTED = 0.3
+"""What may speak against a slice by its height without it being doubted, as a logit: however long the structure is,
+none of these slices is dropped, and so none at all where the heights say nothing."""
+
+USUAL_SPREAD = 0.5
+"""Granted to the logarithm of a structure's length beyond what the scans show: ends may be known only roughly."""
 
 CORRELATED_MM = 20.0
 """Slices so far apart say something of their own; nearer ones say the same once more."""
 
 _FREEDOM = 3
-"""Of Student's t for the logarithm of the length: a structure that clearly goes on may be far longer than usual, as
-tumors are."""
+"""Of Student's t for the logarithm of the length."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +54,22 @@ class Extent:
         return cls(unlikely - unlikely.min(), float(np.exp(logarithms.mean())), spread)
 
     def likeliest(self, logits: Sequence[float] | np.ndarray, first: int, slice_mm: float) -> slice:
-        """Which of some neighboring slices show the structure: so many of them are more likely with it than without
-        that one more would not make up for an odd length.
+        """Which of some neighboring slices to keep: all that are undisputed by their height, and beside them as many as
+        are more likely with the structure than without it, unless that makes it oddly long.
 
         Args:
             logits: that a slice shows it, by what was found there; -inf where nothing was.
             first: number of the first of these slices in the stack.
             slice_mm: distance between slices.
         """
-        doubted = np.asarray(logits, dtype=np.float64) - self.unlikely[first : first + len(logits)]
+        unlikely = self.unlikely[first : first + len(logits)]
+        doubted = np.asarray(logits, dtype=np.float64) - unlikely
         gains = np.concatenate([[0.0], np.cumsum(np.tanh(doubted / 2))]) * slice_mm / CORRELATED_MM
         start, stop = np.triu_indices(len(gains), 1)
+        undisputed = np.flatnonzero((unlikely < UNDISPUTED) & np.isfinite(doubted))
+        if len(undisputed):
+            holds = (start <= undisputed[0]) & (stop > undisputed[-1])
+            start, stop = start[holds], stop[holds]
         squared = (np.log((stop - start) * slice_mm / self.length_mm) / self.spread) ** 2
         odd = (_FREEDOM + 1) / 2 * np.log1p(squared / _FREEDOM)
         best = int(np.argmax(gains[stop] - gains[start] - odd))

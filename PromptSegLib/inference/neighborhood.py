@@ -134,12 +134,13 @@ class Neighborhood:
             prior = np.where(fixed, share, prior).astype(np.float32)
             walked = random_walk(values, prior, fixed, spacing, check)
         settled = special.logit(np.clip(walked, _SUREST, 1 - _SUREST))
+        shown = slice(0, len(settled))
         if self.extent is not None and (settled > 0).any():
-            shown = self.extent.likeliest(_slice_logits(found, settled > 0), slices.start, spacing[0])
+            shown = self.extent.likeliest(_slice_logits(settled), slices.start, spacing[0])
             settled[: shown.start] = settled[shown.stop :] = _NOTHING
         if self.size is not None:
             # Of a structure that the scan cuts off, less is to be expected: it may be cut back, and not filled up.
-            shifts = _SHIFTS[_SHIFTS <= 0] if self._is_cut_off(stack) else _SHIFTS
+            shifts = _SHIFTS[_SHIFTS <= 0] if self._is_cut_off(stack, shown) else _SHIFTS
             volumes = np.array([np.count_nonzero(settled > -shift) for shift in shifts]) * math.prod(spacing) / 1000
             settled += np.float32(self.size.likeliest(volumes, shifts))
         for first in range(0, len(settled), _AT_ONCE):
@@ -148,15 +149,16 @@ class Neighborhood:
             start = slices.start + first
             yield (slice(start, start + len(part)), rows, columns), logits
 
-    def _is_cut_off(self, stack: SliceStack) -> bool:
-        """Whether the scan ends where the structure does not."""
+    def _is_cut_off(self, stack: SliceStack, shown: slice) -> bool:
+        """Whether the scan ends where the structure does not; shown: slices of the box that were kept of it."""
         slices = self.place[0]
-        at_start = slices.start == 0 and bool(self.inside[0].any())
-        return at_start or (slices.stop == stack.shape[0] and bool(self.inside[-1].any()))
+        at_start = slices.start + shown.start == 0 and bool(self.inside[0].any())
+        return at_start or (slices.start + shown.stop == stack.shape[0] and bool(self.inside[-1].any()))
 
 
-def _slice_logits(logits: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Mean of the logits inside, for each slice; -inf where there is no inside."""
+def _slice_logits(logits: np.ndarray) -> np.ndarray:
+    """For each slice, the mean of the logits above 0, of what was found there; -inf where there is none."""
+    inside = logits > 0
     counts = np.count_nonzero(inside, axis=(1, 2))
     sums = np.sum(logits, axis=(1, 2), where=inside, dtype=np.float64)
     return np.where(counts > 0, sums / np.maximum(counts, 1), -np.inf)

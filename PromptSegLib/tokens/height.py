@@ -45,6 +45,8 @@ _MOST_SAMPLES = 240
 """In a token, of all levels together."""
 
 _LARGEST = 20.0
+_SHORTEST_MM = 1.0
+"""Less is no length, but a single slice."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ class Level:
 
     @property
     def length_mm(self) -> float | None:
-        """From end to end; None unless both are known."""
-        if self.low_mm is None or self.high_mm is None or self.low_mm == self.high_mm:
+        """Between the ends, give or take a slice; None unless both are known, and apart."""
+        if self.low_mm is None or self.high_mm is None or self.high_mm - self.low_mm < _SHORTEST_MM:
             return None
         return self.high_mm - self.low_mm
 

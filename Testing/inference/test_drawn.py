@@ -31,6 +31,11 @@ def test_beyond_a_single_slice_it_says_little_and_beyond_an_end_that_is_known_mu
     assert says(alone, 50).min() >= MOST_AGAINST_OPEN and says(alone, 10).min() >= MOST_AGAINST_OPEN
     assert says(ended, 50).max() < MOST_AGAINST_OPEN and says(ended, 10).min() >= MOST_AGAINST_OPEN
     assert says(several, 50).max() < 0 and says(several, 50).min() < -6
+    assert says(shape(30, 31), 50).max() < -3, "two side by side are no single slice"
+
+
+def test_far_beyond_a_single_slice_it_speaks_for_nothing() -> None:
+    assert says(shape(30), 32)[20, 20] > 2 and says(shape(30), 50).max() < 0
 
 
 def test_on_drawn_slices_and_between_them_it_is_sure() -> None:

@@ -27,11 +27,10 @@ def test_a_look_alike_that_goes_on_is_cut_where_the_structure_is_to_be_expected(
     assert abs(found.start - 20) <= 3 and abs(found.stop - 35) <= 3
 
 
-def test_without_a_height_it_is_cut_where_least_was_found() -> None:
+def test_where_the_height_says_nothing_no_slice_is_dropped_however_long_it_is() -> None:
     logits = np.full(60, 0.3)
     logits[20:35] = 3.0
-    found = known().likeliest(logits, 0, MM)
-    assert found.start <= 20 and found.stop >= 35 and found.stop - found.start < 30
+    assert known(length_mm=10.0).likeliest(logits, 0, MM) == slice(0, 60)
 
 
 @given(st.integers(1, 40), st.integers(0, 20), st.floats(1.0, 6.0))
@@ -41,9 +40,15 @@ def test_what_has_the_expected_length_keeps_every_slice(slices: int, first: int,
     assert known(slices * MM).likeliest(logits, 0, MM) == slice(first, first + slices)
 
 
-def test_what_is_clearly_longer_than_usual_stays_longer() -> None:
-    found = known(length_mm=90.0).likeliest(np.full(60, 5.0), 0, MM)
-    assert found.stop - found.start >= 50
+@given(st.floats(5, 100), st.integers(3, 12))
+def test_undisputed_slices_stay_though_it_is_longer_than_usual(length_mm: float, first: int) -> None:
+    found = known(length_mm, ends=(first, first + 30)).likeliest(np.full(60, 1.0), 0, MM)
+    assert found.start <= first and found.stop >= first + 30
+
+
+def test_the_surer_it_is_the_farther_it_may_go_on() -> None:
+    faint, sure = (known(ends=(20, 35)).likeliest(np.full(60, logit), 0, MM) for logit in (1.0, 3.0))
+    assert faint.stop - faint.start < sure.stop - sure.start < 40
 
 
 @given(st.lists(st.floats(-8, 8), min_size=1, max_size=40), st.integers(0, 20), st.floats(1, 500))
