@@ -80,7 +80,7 @@ def main(
     study = Study(
         centers=chosen,
         left_out=[center.name for center in _named(chosen, leave_out)],
-        organs=_organs(organs),
+        organs=chosen_organs(organs),
         methods=usable,
         setup=setup,
         seeds=range(seeds),
@@ -114,7 +114,7 @@ def _named(centers: list[Center], names: str) -> list[Center]:
     return [center for center in centers if not wanted or center.name in wanted]
 
 
-def _organs(names: str) -> dict[str, int]:
+def chosen_organs(names: str) -> dict[str, int]:
     """Labels of those in a comma-separated list, of the new classes for none. InputError if there is none of a name."""
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in all_classes()]

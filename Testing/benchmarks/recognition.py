@@ -1,9 +1,9 @@
 """How often `segment --center auto` is right: ``python -m Testing.benchmarks.recognition``.
 
 Centers are made from held-out patients by what differs between scanners: a soft and a sharp kernel, noise, a lower
-dose, a shift and a scale of the calibration, contrast agent, metal. A token of one such center and of the unchanged
-scans, a few scans of each, is shown other patients of both; a token of the unchanged scans alone is shown the changed
-ones. Where scans of several voxel spacings are there, the spacings are centers, too.
+dose, a shift and a scale of the calibration, contrast agent, metal, a cone beam. A token of one such center and of the
+unchanged scans, a few scans of each, is shown other patients of both; a token of the unchanged scans alone is shown the
+changed ones. Where scans of several voxel spacings are there, the spacings are centers, too.
 """
 
 from __future__ import annotations

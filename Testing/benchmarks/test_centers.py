@@ -19,6 +19,8 @@ from PromptSegLib.networks.families import build_backbone
 from Testing.benchmarks import leaving_out
 from Testing.benchmarks.center_groups import Center, Patient, differences
 from Testing.benchmarks.center_tables import change, each_table, main_table, plot
+from Testing.benchmarks.centers import chosen_organs
+from Testing.benchmarks.data import NEW_CLASSES
 from Testing.benchmarks.leaving_out import CenterResult, Study
 from Testing.benchmarks.methods import center_methods, working
 from Testing.benchmarks.methods.center_methods import CENTER_METHODS, CENTER_TOKEN, NONE, CenterMethod, choose
@@ -188,6 +190,14 @@ def test_methods_are_chosen_by_name_beside_no_adaptation() -> None:
     assert len(choose("")) == len(CENTER_METHODS)
     with pytest.raises(InputError, match="there is no method 'lora'"):
         choose("lora")
+
+
+def test_organs_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMPTSEG_DATA", "anywhere")
+    assert chosen_organs("") == NEW_CLASSES
+    assert chosen_organs("RightParotid, Mandible") == {"RightParotid": 3, "Mandible": 7}
+    with pytest.raises(InputError, match="no organ 'Spleen': choose from Brainstem"):
+        chosen_organs("Mandible,Spleen")
 
 
 def test_centers_are_told_apart_by_what_was_done_to_them() -> None:
