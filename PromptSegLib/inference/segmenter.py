@@ -165,13 +165,11 @@ class Segmenter:
                     merged.enter(group.stack, number, place, logit)
         if drawn is not None:
             keep_drawn(merged.labels, drawn)
-        if not self.all_pieces:
-            for number, token in enumerate(self.tokens):
-                check()
-                if token.pieces == "one":
-                    painted = None if drawn is None else drawn.labels.array == number + 1
-                    found_voxels = chosen[number]() if number in chosen else None
-                    keep_pieces(merged.labels, number + 1, painted, found_voxels)
+        for number in filter(self._is_one_piece, range(len(self.tokens))):
+            check()
+            painted = None if drawn is None else drawn.labels.array == number + 1
+            found_voxels = chosen[number]() if number in chosen else None
+            keep_pieces(merged.labels, number + 1, painted, found_voxels)
         return Segmentation(
             image.with_array(merged.labels),
             tuple(image.with_array(array) for array in kept),
@@ -217,7 +215,7 @@ class Segmenter:
     ) -> Neighborhood | None:
         """The surroundings of what was found of a class that was not drawn; what lies elsewhere is entered already."""
         token = self.tokens[number]
-        one_piece = token.pieces == "one" and not self.all_pieces
+        one_piece = self._is_one_piece(number)
         likely = likelihood(token.place, middles, against, group.stack)
         neighborhood = found.neighborhood(group.stack, one_piece=one_piece, likelihood=likely)
         if neighborhood is not None and (one_piece or token.pieces == "many"):
@@ -227,10 +225,14 @@ class Segmenter:
                 merged.enter(group.stack, number, place, logit)
         return neighborhood
 
+    def _is_one_piece(self, number: int) -> bool:
+        """Whether only one piece of a class is wanted."""
+        return not self.all_pieces and self.tokens[number].pieces == "one"
+
     def _extent(self, number: int, image: Volume, group: _Group) -> Extent | None:
         """What is known of the ends of a structure of one piece, on slices that lie across the body."""
         token = self.tokens[number]
-        if self.all_pieces or token.pieces != "one" or token.height is None or group.stack.axis != body_axis(image):
+        if not self._is_one_piece(number) or token.height is None or group.stack.axis != body_axis(image):
             return None
         return Extent.of(token.height, outline(image, group.window.kind), heights_mm(image))
 
@@ -255,7 +257,7 @@ class Segmenter:
         """What of the scan has to be looked at for a class: of one that is one piece, the surroundings of its drawing,
         or else the heights at which it is to be expected."""
         needed, crumbs, token = None, 0.0, self.tokens[number]
-        if not self.all_pieces and token.pieces == "one":
+        if self._is_one_piece(number):
             if neighborhood is not None:
                 needed = neighborhood.place[0]
             # Without a size, nobody could say whether it was found there.

@@ -108,8 +108,8 @@ def main(
         resources.report(console, out=out, plot_folder=plot_folder)
 
     if only == "variants":
-        backbones = [find_backbone(name) for name in _words(backbone)]
-        new = variants.new_classes([read_info(path) for path in backbones], _words(organs))
+        backbones = [find_backbone(name) for name in command.words(backbone)]
+        new = variants.new_classes([read_info(path) for path in backbones], command.words(organs))
         counts = variants.numbers_of_scans(scans or ("1,3,10,all" if data_folder() else "1,3,10"), new)
         rows: list[Row] = []
         for path in backbones:
@@ -126,13 +126,13 @@ def main(
         return
 
     def run_in_scan(comparison: Comparison, results: Results) -> None:
-        in_scan.compare(comparison, results, patients, _numbers(drawn or "1,2,3,5,7"), trunk)
+        in_scan.compare(comparison, results, patients, command.numbers(drawn or "1,2,3,5,7"), trunk)
 
     def run_ablation(comparison: Comparison, results: Results) -> None:
-        in_scan.compare(comparison, results, patients, _numbers(drawn or "3,5"), trunk)
+        in_scan.compare(comparison, results, patients, command.numbers(drawn or "3,5"), trunk)
 
     def run_across(comparison: Comparison, results: Results) -> None:
-        across.compare(comparison, results, others, _numbers(scans or "1,3,5,10"), sparse)
+        across.compare(comparison, results, others, command.numbers(scans or "1,3,5,10"), sparse)
 
     def run_corrections(comparison: Comparison, results: Results) -> None:
         corrections.compare(comparison, results, patients, first, rounds)
@@ -179,11 +179,11 @@ def main(
     setup = Setup(network, TuningOptions(prompting=prompting or network.default_prompting, seconds=seconds))
     if out is not None:
         require_same_settings(out, _settings(setup))
-    comparison = Comparison([PROMPTSEG], setup, range(seed, seed + seeds), set(_words(organs)))
+    comparison = Comparison([PROMPTSEG], setup, range(seed, seed + seeds), set(command.words(organs)))
     if only == "uncertainty":
         qualities = uncertainty.Qualities(out)
         warm_up(comparison.methods, setup)
-        uncertainty.compare(comparison, qualities, patients, _numbers(drawn or "3"), trunk)
+        uncertainty.compare(comparison, qualities, patients, command.numbers(drawn or "3"), trunk)
         uncertainty.report(qualities, console, plot_folder)
     if only == "suggestions":
         strategies = registry.choose(methods, suggestions.STRATEGIES, suggestions.STRATEGIES, suggestions.NAMES.keys())
@@ -234,14 +234,6 @@ def _settings(setup: Setup) -> dict[str, object]:
         "prompting": setup.options.prompting,
         "seconds": setup.options.seconds,
     }
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")]
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 if __name__ == "__main__":

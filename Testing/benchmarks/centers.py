@@ -84,7 +84,7 @@ def main(
         methods=usable,
         setup=setup,
         seeds=range(seeds),
-        scans=[int(number) for number in scans.split(",")],
+        scans=command.numbers(scans),
         base_scans=base_scans,
         base_seconds=base_seconds,
         patients=patients,
@@ -106,7 +106,7 @@ def main(
 
 def _named(centers: list[Center], names: str) -> list[Center]:
     """Those of a semicolon-separated list, all for none. InputError if there is none of a name."""
-    wanted = [name.strip() for name in names.split(";") if name.strip()]
+    wanted = command.words(names, ";")
     unknown = [name for name in wanted if name not in {center.name for center in centers}]
     if unknown:
         known = "; ".join(center.name for center in centers)
@@ -116,7 +116,7 @@ def _named(centers: list[Center], names: str) -> list[Center]:
 
 def chosen_organs(names: str) -> dict[str, int]:
     """Labels of those in a comma-separated list, of the new classes for none. InputError if there is none of a name."""
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    wanted = command.words(names)
     unknown = [name for name in wanted if name not in all_classes()]
     if unknown:
         raise InputError(f"there is no organ '{unknown[0]}': choose from {', '.join(all_classes())}")

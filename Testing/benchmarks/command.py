@@ -1,4 +1,4 @@
-"""How the benchmarks' commands end: bad input is one sentence."""
+"""What the benchmarks' commands share: options that are lists, and that bad input is one sentence."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ import typer
 
 from PromptSegLib.apps.console import BAD_INPUT, errors
 from PromptSegLib.errors import InputError
+
+
+def words(text: str, separator: str = ",") -> list[str]:
+    """Of a list as it is typed, without blanks around and between them."""
+    return [word.strip() for word in text.split(separator) if word.strip()]
+
+
+def numbers(text: str) -> list[int]:
+    """Of a comma-separated list."""
+    return [int(number) for number in text.split(",")]
 
 
 def run(main: Callable[..., None]) -> None:

@@ -88,7 +88,7 @@ def main(
         console.print("PROMPTSEG_DATA is not set: scans are generated, and the figures are no claim about real ones.")
     history = {} if losses is None else smoothed(losses)
     infos = in_order([read_info(find_backbone(name)) for name in backbones])
-    new = new_classes(infos.values(), {word.strip() for word in organs.split(",")} - {""})
+    new = new_classes(infos.values(), set(command.words(organs)))
     if out is not None:
         settings = {"data": "real" if data_folder() else "generated", "organs": new, "scans": source_scans}
         require_same_settings(out, settings)

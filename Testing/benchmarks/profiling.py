@@ -29,6 +29,7 @@ from PromptSegLib.networks.punet import PUNet
 from PromptSegLib.networks.weights import DEFAULT_BACKBONE, find_backbone, load_backbone
 from Testing.benchmarks.speed import matmul_rate, seconds
 
+SHAPE, SPACING = (100, 200, 200), (3.0, 1.8, 1.8)
 DRAWN_SLICES = 5
 CLASSES = (1, 2, 4, 8)
 
@@ -75,7 +76,7 @@ def gigaflops(work: Callable[[], object], repeats: int = 5) -> tuple[float, floa
 def main() -> None:
     keep_freed_memory()
     console, network = Console(), load_backbone(find_backbone(DEFAULT_BACKBONE))
-    phantom = make_phantom(0, (100, 200, 200), (3.0, 1.8, 1.8))
+    phantom = make_phantom(0, SHAPE, SPACING)
     drawing, _ = draw_slices(phantom.labels.array == LABELS["left kidney"], DRAWN_SLICES)
     labels = phantom.image.with_array(drawing)
     annotation = Annotation.from_label_map(labels, 1, axis=0)
@@ -107,7 +108,7 @@ def main() -> None:
 
     # The same token several times: what a class costs does not depend on which one it is.
     table = Table("classes", "s", "to one class", title="looked for in another scan, at one working spacing")
-    other = make_phantom(1, (100, 200, 200), (3.0, 1.8, 1.8)).image
+    other = make_phantom(1, SHAPE, SPACING).image
     spent = {n: seconds(partial(segmenter.Segmenter(network, tokens * n).segment, other)) for n in CLASSES}
     for count, one in spent.items():
         table.add_row(str(count), f"{one:.1f}", f"{one / spent[CLASSES[0]]:.2f}")

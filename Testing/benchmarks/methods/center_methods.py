@@ -17,6 +17,7 @@ from PromptSegLib.learning.drawing import DrawnScan, prepare_drawing
 from PromptSegLib.networks.backbone import BackboneModule, freeze
 from PromptSegLib.networks.head import class_logits
 from PromptSegLib.tokens.class_token import ClassToken, parse_token
+from Testing.benchmarks.command import words
 from Testing.benchmarks.methods.fine_tuning import NUMBERS_RATE, RATE
 from Testing.benchmarks.methods.method import Setup
 from Testing.benchmarks.methods.working import Crops, train
@@ -137,7 +138,7 @@ def choose(names: str) -> list[CenterMethod]:
     Raises:
         InputError: if there is no method of a name.
     """
-    wanted = {name.strip() for name in names.split(",")} - {""}
+    wanted = set(words(names))
     unknown = sorted(wanted - set(CENTER_METHODS))
     if unknown:
         raise InputError(f"there is no method '{unknown[0]}': choose from {', '.join(CENTER_METHODS)}")
