@@ -16,8 +16,11 @@ def words(text: str, separator: str = ",") -> list[str]:
 
 
 def numbers(text: str) -> list[int]:
-    """Of a comma-separated list."""
-    return [int(number) for number in text.split(",")]
+    """Of a comma-separated list of whole numbers; InputError for anything else."""
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise InputError(f"'{text}' is no list of whole numbers: write it as 1,3,5") from None
 
 
 def run(main: Callable[..., None]) -> None:

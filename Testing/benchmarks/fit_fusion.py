@@ -1,6 +1,7 @@
 """What other constants around a drawing would bring: on training patients, new classes, one constant at a time.
 
-Those of PromptSegLib.inference.drawn (the drawn shape), appearance and random_walk.
+Those of the drawn shape (PromptSegLib.inference.drawn and imaging.interpolation), of appearance and random_walk. Some
+count only where a single slice is drawn (``--drawn 1``), others only where several are.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from rich.table import Table
 from scipy import special
 
 from PromptSegLib.apps.demo import draw_slices, undrawn_dsc
+from PromptSegLib.imaging import interpolation
 from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import Volume, slice_stack
 from PromptSegLib.imaging.window import window_for
@@ -31,12 +33,16 @@ from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.learning.tuning import TuningOptions, tune
 from PromptSegLib.networks.device import keep_freed_memory
 from PromptSegLib.networks.weights import DEFAULT_BACKBONE, find_backbone, load_backbone
+from Testing.benchmarks import command
 from Testing.benchmarks.data import around, classes, scans
 
 CONSTANTS: dict[tuple[ModuleType, str], tuple[float, ...]] = {
     (drawn, "EDGE_MM"): (0.25, 0.5, 1.0, 2.0),
     (drawn, "GAP_SHARE"): (0.1, 0.2, 0.4, 0.8),
     (drawn, "SUREST_LOGIT"): (3.0, 4.0, 6.0, 10.0),
+    (drawn, "MOST_AGAINST_OPEN"): (-6.0, -3.0, -2.0, -0.5, 0.0),
+    (interpolation, "SHRINKING"): (0.1, 0.2, 0.5, 1.0),
+    (interpolation, "NARROWING_WEIGHT"): (0.0, 1.5, 6.0),
     (appearance, "APPEARANCE_WEIGHT"): (0.0, 0.75, 1.0, 1.5, 2.0, 3.0),
     (random_walk, "CONTRAST"): (0.0, 3.0, 6.0, 12.0),
     (random_walk, "PRIOR_WEIGHT"): (0.1, 0.25, 1.0, 2.0),
@@ -72,12 +78,13 @@ def main(
     skip: int = 20,
     seconds: float = 60.0,
     backbone: str = DEFAULT_BACKBONE,
+    counts: Annotated[str, typer.Option("--drawn", help="Numbers of drawn slices.")] = "3,5",
 ) -> None:
     keep_freed_memory()
     network = load_backbone(find_backbone(backbone))
     scores: dict[tuple[str, str], list[float]] = defaultdict(list)
     for name, image, label_map in scans("train", patients, skip):
-        for (organ, label), count in product(classes().items(), (3, 5)):
+        for (organ, label), count in product(classes().items(), command.numbers(counts)):
             part, truth = around(image, label_map.array == label, 3)
             labels, slices = draw_slices(truth, count)
             annotation = Annotation.from_label_map(part.with_array(labels), 1, axis=0)
@@ -101,4 +108,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command.run(main)
