@@ -81,10 +81,10 @@ def main(
     counts: Annotated[str, typer.Option("--drawn", help="Numbers of drawn slices.")] = "3,5",
 ) -> None:
     keep_freed_memory()
-    network = load_backbone(find_backbone(backbone))
+    asked, network = command.numbers(counts), load_backbone(find_backbone(backbone))
     scores: dict[tuple[str, str], list[float]] = defaultdict(list)
     for name, image, label_map in scans("train", patients, skip):
-        for (organ, label), count in product(classes().items(), command.numbers(counts)):
+        for (organ, label), count in product(classes().items(), asked):
             part, truth = around(image, label_map.array == label, 3)
             labels, slices = draw_slices(truth, count)
             annotation = Annotation.from_label_map(part.with_array(labels), 1, axis=0)
