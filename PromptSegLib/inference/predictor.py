@@ -132,14 +132,21 @@ class Predictor:
 
     def _decode(self, images: Tensor, numbers: list[int], key: tuple[Hashable, Hashable] | None) -> Iterator[Tensor]:
         shared: Features | None = None
+        unprompted: Tensor | None = None
         for number in numbers:
             prompts = self.prompts[number]
             if any(name.startswith("encoder") for name in prompts):
                 features = self.backbone.encode(images, prompts)
+                embedding = self.backbone.decode(features, prompts)
             else:
                 shared = shared if shared is not None else self._encode(images, key)
                 features = shared
-            yield class_logits(self.backbone.decode(features, prompts), prompts, features.size)
+                if any(not name.startswith("head") for name in prompts):
+                    embedding = self.backbone.decode(features, prompts)
+                else:
+                    unprompted = unprompted if unprompted is not None else self.backbone.decode(features)
+                    embedding = unprompted
+            yield class_logits(embedding, prompts, features.size)
 
     def _encode(self, images: Tensor, key: tuple[Hashable, Hashable] | None) -> Features:
         if self.kept is None or key is None:

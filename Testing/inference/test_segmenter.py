@@ -63,6 +63,23 @@ def test_another_class_changes_no_bit_of_the_first(spacing_mm: float | None, pro
     assert np.array_equal(second.array, alone.array)
 
 
+def test_classes_without_deep_prompts_share_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, _ = scan()
+    token, other = tuned_token(prompting="end"), another(prompting="end")
+    (alone,) = segment(image, token, probabilities=True).probabilities
+    assert alone.array.max() > 0.9
+    decode, slices = tiny_backbone().decode, list[int]()
+
+    def count(features: Features, *rest: Prompts) -> Tensor:
+        slices.append(len(features))
+        return decode(features, *rest)
+
+    monkeypatch.setattr(tiny_backbone(), "decode", count)
+    first, second, _ = segment(image, token, other, another(2), probabilities=True).probabilities
+    assert sum(slices) == 2 * len(image.array), "once for both, once for the third"
+    assert np.array_equal(first.array, alone.array) and not np.array_equal(second.array, first.array)
+
+
 def test_each_voxel_goes_to_a_class_that_claims_it_alone() -> None:
     image, _ = scan()
     tokens = (tuned_token(), another(1), another(2, 2.0))
