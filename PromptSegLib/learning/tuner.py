@@ -87,11 +87,13 @@ class Tuner:
         self.device = backbone.device
         self.generator = torch.Generator().manual_seed(options.seed)
         self.training, self.held_out = self._split()
-        keep = not any(name.startswith("encoder") for name in backbone.prompt_shapes(prompting))
+        shapes = backbone.prompt_shapes(prompting)
+        keep = not any(name.startswith("encoder") for name in shapes)
+        self._head_alone = not shapes
         self.cache = FeatureCache(
             drawing.slices,
             self.training,
-            encode,
+            self._decoded if self._head_alone else encode,
             options.seed,
             self.device,
             keep_features=keep,
@@ -106,6 +108,14 @@ class Tuner:
         self.earlier: ClassToken | None = None
         self._highest_dsc = 0.0
         self._at_once = _BATCH
+
+    def _decoded(self, image: Tensor) -> Features:
+        """Without deep prompts, the embedding never changes: it is kept in place of the features."""
+        features = self.encode(image)
+        return Features((self.backbone.decode(features),), features.size)
+
+    def _embedding(self, features: Features, prompts: Prompts | None) -> Tensor:
+        return features.maps[0] if self._head_alone else self.backbone.decode(features, prompts)
 
     def _short_of_time(self) -> bool:
         """Whether views beyond one per slice would take time from the tuning itself."""
@@ -210,7 +220,7 @@ class Tuner:
                 if features is None:
                     image = part.image[None].to(self.device)
                     features = self.encode(image) if prompts is None else self.backbone.encode(image, prompts)
-                embedding = full_resolution(self.backbone.decode(features, prompts), features.size)[0].cpu()
+                embedding = full_resolution(self._embedding(features, prompts), features.size)[0].cpu()
             for pixels in self._sample(part.target[0], known, per_slice):
                 embeddings.append(embedding[:, pixels[:, 0], pixels[:, 1]].T)
                 targets.append(part.target[0][pixels[:, 0], pixels[:, 1]])
@@ -288,7 +298,7 @@ class Tuner:
 
     def _class_logits(self, features: Features, parameters: Mapping[str, Tensor]) -> Tensor:
         """Logits (B, h, w) as they are judged."""
-        return class_logits(self.backbone.decode(features, parameters), parameters, features.size)
+        return class_logits(self._embedding(features, parameters), parameters, features.size)
 
     def _held_out_logits(self, parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, targets and weights of all held-out pixels of the evaluated slices, flat."""
