@@ -13,7 +13,7 @@ import numpy as np
 from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import SliceStack, Volume
 from PromptSegLib.imaging.working_grid import nearest_spacing
-from PromptSegLib.inference import neighborhood
+from PromptSegLib.inference import neighborhood, random_walk
 from PromptSegLib.inference.neighborhood import Neighborhood, Place
 from PromptSegLib.inference.segmenter import Segmenter
 from PromptSegLib.learning import drawing, features
@@ -57,6 +57,13 @@ def _unsettled(self: Neighborhood, image: object, stack: SliceStack, *_: object)
     yield self.place, self.logits.astype(np.float32)
 
 
+def _in_plane(
+    image: np.ndarray, spacing: Sequence[float], every_axis: Callable[..., list[np.ndarray]] = random_walk._edge_weights
+) -> list[np.ndarray]:
+    across, *within = every_axis(image, spacing)
+    return [np.zeros_like(across), *within]
+
+
 def _no_appearance(values: np.ndarray, *_: object) -> np.ndarray:
     return np.zeros_like(values)
 
@@ -69,6 +76,11 @@ ABLATIONS = {
     method.key: method
     for method in (
         _finding("without-walk", "without the random walk", lambda: patch.object(Neighborhood, "settle", _unsettled)),
+        _finding(
+            "walk-in-plane",
+            "no smoothing across slices",
+            lambda: patch.object(random_walk, "_edge_weights", _in_plane),
+        ),
         _finding(
             "without-appearance",
             "without the drawing's brightness",

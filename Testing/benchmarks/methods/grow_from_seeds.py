@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import Volume
-from Testing.benchmarks.methods.method import Method, as_drawn, learn_nothing, require_drawn
+from Testing.benchmarks.methods.method import Method, as_drawn, learn_nothing, require_drawn, told_ends
 
 MARGIN_MM = 2.0
 """Between the drawn structure and the background that is painted around it."""
@@ -22,8 +22,7 @@ def seeds(annotation: Annotation) -> np.ndarray:
     painted = np.zeros(annotation.label_map.shape, dtype=np.uint8)
     planes = np.moveaxis(painted, annotation.axis, 0)
     spacing = np.delete(np.asarray(annotation.geometry.spacing), annotation.axis)
-    planes[0] = planes[-1] = 2
-    for index in annotation.drawn:
+    for index in told_ends(annotation).drawn:
         structure = annotation.foreground(index)
         planes[index] = 2
         if structure.any():

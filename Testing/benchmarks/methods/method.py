@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
@@ -90,3 +90,11 @@ def as_drawn(mask: np.ndarray, annotation: Annotation | None) -> np.ndarray:
         labels[drawn] = 1
     keep_pieces(labels, 1, drawn)
     return labels == 1
+
+
+def told_ends(annotation: Annotation) -> Annotation:
+    """The drawing of a user who also erased the structure on the first and on the last slice, unless it is drawn
+    there."""
+    ends = {0, annotation.label_map.shape[annotation.axis] - 1}
+    slices = tuple(sorted(ends.union(annotation.slices)))
+    return replace(annotation, slices=slices, drawn=annotation.drawn | ends)

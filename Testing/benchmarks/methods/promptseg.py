@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -17,7 +17,7 @@ from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.learning.tuning import tune
 from PromptSegLib.networks.backbone import BackboneModule
 from PromptSegLib.tokens.class_token import ClassToken
-from Testing.benchmarks.methods.method import Method, Setup, as_drawn
+from Testing.benchmarks.methods.method import Method, Setup, as_drawn, require_drawn, told_ends
 
 
 @dataclass(frozen=True)
@@ -56,5 +56,15 @@ def _find_alone(tuned: Tuned, image: Volume, annotation: Annotation | None) -> n
     return as_drawn(probability.array > 0.5, annotation)
 
 
+def _tune_told_ends(scans: Sequence[DrawnScan], setup: Setup) -> Tuned:
+    return tune_token([replace(scan, annotation=told_ends(scan.annotation)) for scan in scans], setup)
+
+
+def _find_told_ends(tuned: Tuned, image: Volume, annotation: Annotation | None) -> np.ndarray:
+    return _find(tuned, image, told_ends(require_drawn(annotation)))
+
+
 PROMPTSEG = Method("promptseg", "PromptSeg", tune_token, _find, across=True)
 NETWORK_ALONE = Method("network-alone", "PromptSeg, network alone", tune_token, _find_alone)
+TOLD_ENDS = Method("promptseg-told-ends", "PromptSeg, told the ends", _tune_told_ends, _find_told_ends)
+"""It knows what grow from seeds has to know."""

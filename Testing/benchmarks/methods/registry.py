@@ -10,7 +10,7 @@ from Testing.benchmarks.methods.ablations import ABLATIONS
 from Testing.benchmarks.methods.fine_tuning import DECODER, FULL
 from Testing.benchmarks.methods.grow_from_seeds import GROW_FROM_SEEDS
 from Testing.benchmarks.methods.linear_probe import LINEAR_PROBE
-from Testing.benchmarks.methods.promptseg import NETWORK_ALONE, PROMPTSEG
+from Testing.benchmarks.methods.promptseg import NETWORK_ALONE, PROMPTSEG, TOLD_ENDS
 from Testing.benchmarks.methods.random_forest import RANDOM_FOREST
 from Testing.benchmarks.methods.shapes import INTERPOLATION, ITK
 from Testing.benchmarks.methods.unet import UNET
@@ -20,6 +20,7 @@ METHODS = {
     for method in (
         PROMPTSEG,
         NETWORK_ALONE,
+        TOLD_ENDS,
         INTERPOLATION,
         ITK,
         GROW_FROM_SEEDS,
