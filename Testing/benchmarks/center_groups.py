@@ -6,7 +6,6 @@ is divided. Whether groups really differ is told by statistics that did not make
 
 from __future__ import annotations
 
-import csv
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from PromptSegLib.imaging.formats import read_image, read_label_map
 from PromptSegLib.imaging.phantom import make_phantom
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.volume import Volume
-from Testing.benchmarks.data import ORGANS, PHANTOM_CLASSES, data_folder
+from Testing.benchmarks.data import ORGANS, PHANTOM_CLASSES, data_folder, openkbp_index
 from Testing.benchmarks.simulated_centers import CHANGES, UNCHANGED, changed
 
 GEOMETRY = ("row_spacing", "slice_spacing", "matrix")
@@ -79,7 +78,7 @@ def all_centers() -> list[Center]:
         patients = _generated()
         real = [_center("generated", patients)]
     else:
-        patients, spacings = _listed(folder / "openkbp")
+        patients, spacings = _listed(folder)
         real = _groups(patients, spacings)
     return [*real, *(_center(name, patients, name) for name in CHANGES if name != UNCHANGED)]
 
@@ -191,14 +190,13 @@ def _is_large_enough(group: Sequence[Patient]) -> bool:
 
 
 def _listed(folder: Path) -> tuple[list[Patient], list[tuple[float, float]]]:
-    with (folder / "index.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = openkbp_index(folder)
     patients = [
         Patient(
             row["pt"],
             row["split"],
             frozenset(name for name in ORGANS if float(row[name]) > 0),
-            partial(_read, folder / row["split"] / row["pt"]),
+            partial(_read, folder / "openkbp" / row["split"] / row["pt"]),
         )
         for row in rows
     ]

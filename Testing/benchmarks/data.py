@@ -58,8 +58,13 @@ class Case:
 
 
 def data_folder() -> Path | None:
+    """The folder of real scans, None where none is named; InputError if there is no such folder."""
     named = os.environ.get("PROMPTSEG_DATA")
-    return Path(named) if named else None
+    if not named:
+        return None
+    if not Path(named).is_dir():
+        raise InputError(f"there is no folder {named}, which PROMPTSEG_DATA names: correct or unset it")
+    return Path(named)
 
 
 def classes() -> dict[str, int]:
@@ -104,12 +109,20 @@ def _read(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, Volume, Vol
 
 def complete(folder: Path, part: str, organs: Collection[str]) -> list[str]:
     """Names of the scans in which all of these organs were drawn."""
-    with (folder / "openkbp" / "index.csv").open() as file:
-        return [
-            row["pt"]
-            for row in csv.DictReader(file)
-            if row["split"] == part and all(float(row[organ]) > 0 for organ in organs)
-        ]
+    return [
+        row["pt"]
+        for row in openkbp_index(folder)
+        if row["split"] == part and all(float(row[organ]) > 0 for organ in organs)
+    ]
+
+
+def openkbp_index(folder: Path) -> list[dict[str, str]]:
+    """A row per patient of OpenKBP in the folder of real scans; InputError if there is no index."""
+    path = folder / "openkbp" / "index.csv"
+    if not path.is_file():
+        raise InputError(f"there is no {path}: OpenKBP's scans must lie in the folder that PROMPTSEG_DATA names")
+    with path.open() as file:
+        return list(csv.DictReader(file))
 
 
 def cases(patients: int, organs: Collection[str] = (), trunk: bool = False) -> Iterator[Case]:

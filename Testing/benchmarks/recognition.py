@@ -8,7 +8,6 @@ changed ones. Where scans of several voxel spacings are there, the spacings are 
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Annotated
@@ -23,7 +22,8 @@ from PromptSegLib.imaging.phantom import make_phantom
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.tokens.recognition import Profile, Recognition, recognize
-from Testing.benchmarks.data import data_folder
+from Testing.benchmarks import command
+from Testing.benchmarks.data import data_folder, openkbp_index
 from Testing.benchmarks.simulated_centers import CHANGES, UNCHANGED, changed
 
 Statistics = dict[str, float]
@@ -36,8 +36,7 @@ def held_out_scans(most: int) -> Iterator[tuple[str, Volume]]:
         for seed in range(200, 200 + most):
             yield "generated", make_phantom(seed, shape=(24, 96, 96), spacing=(6.0, 3.7, 3.7)).image
         return
-    with (folder / "openkbp" / "index.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == "validation"]
+    rows = [row for row in openkbp_index(folder) if row["split"] == "validation"]
     for row in rows[:most]:
         spacing = f"{row['dx']} x {row['dx']} x {row['dz']} mm"
         yield spacing, read_image(folder / "openkbp" / row["split"] / row["pt"] / "ct.nii.gz")
@@ -120,4 +119,4 @@ def spacings_table(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command.run(main)

@@ -192,8 +192,8 @@ def test_methods_are_chosen_by_name_beside_no_adaptation() -> None:
         choose("lora")
 
 
-def test_organs_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PROMPTSEG_DATA", "anywhere")
+def test_organs_are_chosen_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMPTSEG_DATA", str(tmp_path))
     assert chosen_organs("") == NEW_CLASSES
     assert chosen_organs("RightParotid, Mandible") == {"RightParotid": 3, "Mandible": 7}
     with pytest.raises(InputError, match="no organ 'Spleen': choose from Brainstem"):

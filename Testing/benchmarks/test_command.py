@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from PromptSegLib.errors import InputError
 from Testing.benchmarks import command
+from Testing.benchmarks.data import cases
 
 
 def test_lists() -> None:
@@ -27,3 +30,12 @@ def test_bad_input_is_one_sentence_and_exit_code_2(capsys: pytest.CaptureFixture
         patch.setattr("sys.argv", ["benchmark"])
         command.run(fails)
     assert ended.value.code == 2 and capsys.readouterr().err == "'x' is no list of whole numbers: write it as 1,3,5\n"
+
+
+def test_scans_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMPTSEG_DATA", str(tmp_path / "none"))
+    with pytest.raises(InputError, match=r"there is no folder .*none, which PROMPTSEG_DATA names"):
+        next(cases(1))
+    monkeypatch.setenv("PROMPTSEG_DATA", str(tmp_path))
+    with pytest.raises(InputError, match=r"there is no .*index.csv: OpenKBP's scans must lie in the folder"):
+        next(cases(1))
