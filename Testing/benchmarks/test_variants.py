@@ -214,8 +214,8 @@ def test_backbones_and_numbers_of_scans_have_panels_and_lines_of_their_own(tmp_p
     assert (tmp_path / "plot.png").stat().st_size > 10_000
 
 
-def test_only_what_no_backbone_saw_as_a_label_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PROMPTSEG_DATA", "anywhere")
+def test_only_what_no_backbone_saw_as_a_label_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMPTSEG_DATA", str(tmp_path))
     first = BackboneInfo("first", "tiny", {"base classes": ["Brainstem", "Larynx", "SpinalCord"]}, Path("first"))
     card = {"base classes": ["Mandible"], "went on from": "first", "base classes before": seen_classes(first)}
     second = BackboneInfo("second", "tiny", card, Path("second"))
