@@ -214,7 +214,7 @@ def test_offers_what_the_backbone_can_train(person: Any, tmp_path: Path, qt_sett
     def offered() -> list[str]:
         return [combo_box.itemData(n) for n in range(combo_box.count)]
 
-    assert offered() == ["decoder", "start", "full"]
+    assert offered() == ["decoder", "end", "full"]
     combo_box.currentIndex = 2
     assert person.controller.training.prompting == "full"
     metadata = {"format": "promptseg-backbone", "version": "1", "name": "mine", "preset": "unetr-2d", "card": "{}"}
@@ -223,7 +223,7 @@ def test_offers_what_the_backbone_can_train(person: Any, tmp_path: Path, qt_sett
     assert offered() == ["deep", "shallow"] and person.controller.training.prompting == "deep"
     assert person.controller.engine.options.backbone == str(tmp_path / "mine.safetensors")
     person.ui.backbonePathLineEdit.currentPath = str(tmp_path / "no_such.safetensors")
-    assert offered() == ["decoder", "start", "full"] and person.controller.training.prompting == "decoder"
+    assert offered() == ["decoder", "end", "full"] and person.controller.training.prompting == "decoder"
 
 
 def test_learning_from_scratch_is_for_this_time_only(person: Any) -> None:

@@ -32,6 +32,8 @@ from Testing.benchmarks.speed import matmul_rate, seconds
 SHAPE, SPACING = (100, 200, 200), (3.0, 1.8, 1.8)
 DRAWN_SLICES = 5
 CLASSES = (1, 2, 4, 8)
+HEAD_ALONE = "end"
+"""The prompting without deep prompts."""
 
 STAGES: dict[str, tuple[Callable[..., Any], ...]] = {
     "encoder": (PUNet.encode,),
@@ -107,11 +109,16 @@ def main() -> None:
     console.print(table)
 
     # The same token several times: what a class costs does not depend on which one it is.
-    table = Table("classes", "s", "to one class", title="looked for in another scan, at one working spacing")
-    other = make_phantom(1, SHAPE, SPACING).image
-    spent = {n: seconds(partial(segmenter.Segmenter(network, tokens * n).segment, other)) for n in CLASSES}
-    for count, one in spent.items():
-        table.add_row(str(count), f"{one:.1f}", f"{one / spent[CLASSES[0]]:.2f}")
+    tokens.append(tune([scan], "Kidney", network, TuningOptions(prompting=HEAD_ALONE, seconds=600)))
+    table = Table("classes", title="looked for in another scan, at one working spacing")
+    other, columns = make_phantom(1, SHAPE, SPACING).image, []
+    for token in tokens:
+        spent = [seconds(partial(segmenter.Segmenter(network, [token] * n).segment, other)) for n in CLASSES]
+        columns.append([(f"{one:.1f}", f"{one / spent[0]:.2f}") for one in spent])
+        table.add_column(f"{token.prompting}, s")
+        table.add_column("to one class")
+    for count, *cells in zip(CLASSES, *columns, strict=True):
+        table.add_row(str(count), *(text for pair in cells for text in pair))
     console.print(table)
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,6 +62,25 @@ def test_learns_the_organ(prompting: str) -> None:
     assert shapes == token_shapes(tiny_backbone(), prompting)
     assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in token.numbers.values())
     assert undrawn_dsc(token) > 0.8
+
+
+@pytest.mark.parametrize(("prompting", "in_every_step"), [("end", False), ("decoder", True)])
+def test_without_deep_prompts_no_step_costs_a_pass_through_the_decoder(
+    monkeypatch: pytest.MonkeyPatch, prompting: str, in_every_step: bool
+) -> None:
+    decode, calls = tiny_backbone().decode, list[int]()
+
+    def count(*arguments: Any) -> Tensor:
+        calls.append(1)
+        return decode(*arguments)
+
+    def passes(steps: int) -> int:
+        calls.clear()
+        tune([drawn_scan()], "Organ", tiny_backbone(), replace(SHORT, steps=steps, prompting=prompting))
+        return len(calls)
+
+    monkeypatch.setattr(tiny_backbone(), "decode", count)
+    assert (passes(1) < passes(4)) == in_every_step
 
 
 def test_says_how_it_came_about() -> None:
