@@ -105,9 +105,11 @@ class DrawnShape:
         return self.indices[0] <= index <= self.indices[-1]
 
     def is_open(self, index: int) -> bool:
-        """Whether slice ``index`` lies beyond a single drawn one, and nothing tells how the shape goes on there."""
+        """Whether slice ``index`` lies beyond a single drawn one, and nothing tells how the shape goes on there: it may
+        move, or grow, until a slice is known to show nothing."""
         (end, *others) = self.indices
-        return not others and index != end and not self._empty_beyond(end, index)
+        nearer = (other for other in self._empty_beyond(end, index) if abs(other - end) <= abs(index - end))
+        return not others and index != end and not any(True for _ in nearer)
 
     def distance(self, index: int) -> np.ndarray:
         """Signed distance in mm on slice ``index``, float32 (rows, columns), above 0 inside.

@@ -68,6 +68,11 @@ class WorkingSlice:
         """For what chance does to this slice: the same in every round of corrections, whatever else is drawn."""
         return zlib.crc32(self.image.numpy().tobytes())
 
+    @cached_property
+    def shows(self) -> bool:
+        """Whether it shows the structure."""
+        return bool((self.target > 0.5).any())
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -173,6 +178,13 @@ def _spacing_of(token: ClassToken, plane: str, kind: str) -> float:
 def _share(chosen: Sequence[int], slices: Sequence[int]) -> float:
     """Of the slices, how many are chosen; 1 where there are none."""
     return len(set(chosen) & set(slices)) / len(slices) if slices else 1.0
+
+
+def empty_weight(showing: int, empty: int) -> float:
+    """What a slice without the structure weighs beside one of those that show it, so that all of the former together
+    are no more than `EMPTY_SHARE`: a user who marks the ends draws more of them than of the others."""
+    too_many = empty - EMPTY_SHARE * (showing + empty)
+    return showing * EMPTY_SHARE / (1 - EMPTY_SHARE) / empty if showing and too_many > 0.5 else 1.0
 
 
 def _chosen_slices(showing: list[int], empty: list[int], most: int, number: int, empty_share: float) -> list[int]:

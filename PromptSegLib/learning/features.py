@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from PromptSegLib.imaging.working_grid import BLOCK
-from PromptSegLib.learning.drawing import MIN_BOX, WorkingSlice
+from PromptSegLib.learning.drawing import EMPTY_SHARE, MIN_BOX, WorkingSlice, empty_weight
 from PromptSegLib.networks.backbone import Features
 
 CROP = MIN_BOX
@@ -70,10 +70,12 @@ class FeatureCache:
         self.encode = encode
         self._drawn = list(zip(slices, training, strict=True))
         self.views: list[View] = []
+        self._showing: list[int] = []
+        self._empty: list[int] = []
         for part, known in self._drawn:
             if cancelled():
                 raise InterruptedError("training was cancelled before there was a first guess")
-            self._add(part.image, part.target, known)
+            self._add(part.image, part.target, known, part.shows)
 
     def augment(self, enough: Callable[[], bool] = lambda: False) -> None:
         """Add randomly changed views of every slice, until ``enough`` is true."""
@@ -91,18 +93,26 @@ class FeatureCache:
                 changed = shapes({"image": part.image, "target": part.target, "known": training.float()})
                 image, target, known = (torch.as_tensor(np.asarray(changed[k])) for k in ("image", "target", "known"))
                 # Only what is wholly known stays known: next to unknown pixels, the target is a blend with nothing.
-                self._add(augment(intensities, image[None], draw)[0], target, known > 0.99)
+                self._add(augment(intensities, image[None], draw)[0], target, known > 0.99, part.shows)
 
-    def _add(self, image: Tensor, target: Tensor, known: Tensor) -> None:
+    def _add(self, image: Tensor, target: Tensor, known: Tensor, shows: bool) -> None:
         features = None
         if self.keep_features:
             with torch.no_grad():
                 features = self.encode(image[None].to(self.device))
+        (self._showing if shows else self._empty).append(len(self.views))
         self.views.append(View(image.to(self.device), target, known, features))
 
     def crop(self, generator: torch.Generator) -> Crop:
-        """A random crop of a random view, three times in four one that shows the structure."""
-        view = self.views[int(torch.randint(len(self.views), (1,), generator=generator))]
+        """A random crop of a random view; three times in four, it shows some of the structure where there is any.
+
+        Slices without the structure are not seen more often than `EMPTY_SHARE` says, however many there are.
+        """
+        among: Sequence[int] = range(len(self.views))
+        if empty_weight(len(self._showing), len(self._empty)) < 1:
+            of_empty = torch.rand(1, generator=generator).item() < EMPTY_SHARE
+            among = self._empty if of_empty else self._showing
+        view = self.views[among[int(torch.randint(len(among), (1,), generator=generator))]]
         target = view.target
         box = []
         height, width = target.shape[1:]

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from PromptSegLib.learning.drawing import Drawing
+from PromptSegLib.learning.drawing import Drawing, empty_weight
 from PromptSegLib.learning.features import Crop, FeatureCache, full_resolution, stack
 from PromptSegLib.learning.holding_out import calibrate, dice, some_holding, split
 from PromptSegLib.learning.losses import known_dice_focal
@@ -210,6 +210,8 @@ class Tuner:
         """Embeddings (V, C) of some known pixels of every slice, under these prompts, and the pixels' targets (V,)."""
         embeddings, targets = [], []
         per_slice = max(200, 2 * _PROBE_PIXELS // len(self.drawing.slices))
+        showing = sum(part.shows for part in self.drawing.slices)
+        of_empty = round(per_slice * empty_weight(showing, len(self.drawing.slices) - showing))
         for number, part in enumerate(self.drawing.slices):
             known = self.training[number][0]
             if not known.any():
@@ -221,7 +223,7 @@ class Tuner:
                     image = part.image[None].to(self.device)
                     features = self.encode(image) if prompts is None else self.backbone.encode(image, prompts)
                 embedding = full_resolution(self._embedding(features, prompts), features.size)[0].cpu()
-            for pixels in self._sample(part.target[0], known, per_slice):
+            for pixels in self._sample(part.target[0], known, per_slice if part.shows else of_empty):
                 embeddings.append(embedding[:, pixels[:, 0], pixels[:, 1]].T)
                 targets.append(part.target[0][pixels[:, 0], pixels[:, 1]])
         return torch.cat(embeddings), torch.cat(targets)

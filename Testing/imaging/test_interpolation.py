@@ -108,6 +108,7 @@ def test_a_single_slice_leaves_open_how_the_shape_goes_on() -> None:
 
     assert opens((20,)) == [True, False, True]
     assert opens((20,), empty=(30,)) == [True, False, False]
+    assert opens((20,), empty=(41,)) == [True, False, True], "until a slice that shows nothing"
     assert opens((20, 21)) == opens((15, 30)) == [False, False, False]
 
 
