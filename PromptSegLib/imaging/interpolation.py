@@ -108,8 +108,8 @@ class DrawnShape:
         """Whether slice ``index`` lies beyond a single drawn one, and nothing tells how the shape goes on there: it may
         move, or grow, until a slice is known to show nothing."""
         (end, *others) = self.indices
-        nearer = (other for other in self._empty_beyond(end, index) if abs(other - end) <= abs(index - end))
-        return not others and index != end and not any(True for _ in nearer)
+        distances = (abs(other - end) for other in self._empty_beyond(end, index))
+        return not others and index != end and all(abs(index - end) < distance for distance in distances)
 
     def distance(self, index: int) -> np.ndarray:
         """Signed distance in mm on slice ``index``, float32 (rows, columns), above 0 inside.

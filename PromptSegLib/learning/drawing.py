@@ -78,7 +78,8 @@ class WorkingSlice:
 class Drawing:
     """The drawn slices of all scans at one working spacing.
 
-    place and height: of the structure in the body, and size: if they can be told.
+    empty_share: of what is learned from, how much may show nothing of the structure where some of it does; place and
+    height: of the structure in the body, and size: if they can be told.
     """
 
     slices: tuple[WorkingSlice, ...]
@@ -87,6 +88,7 @@ class Drawing:
     window: Window
     pieces: str
     scans: int
+    empty_share: float = EMPTY_SHARE
     place: Place | None = None
     height: Height | None = None
     size: Size | None = None
@@ -150,6 +152,7 @@ def prepare_drawing(
         window=windows[0],
         pieces="one" if all(is_one_piece(scan.annotation) for scan in scans) else "many",
         scans=len(scans),
+        empty_share=empty_share,
         place=Place.of(np.concatenate(offsets)),
         height=Height.of([found for found in levels if found is not None]),
         size=Size.of([volume for volume in volumes if volume is not None]),
@@ -180,11 +183,11 @@ def _share(chosen: Sequence[int], slices: Sequence[int]) -> float:
     return len(set(chosen) & set(slices)) / len(slices) if slices else 1.0
 
 
-def empty_weight(showing: int, empty: int) -> float:
+def empty_weight(showing: int, empty: int, share: float) -> float:
     """What a slice without the structure weighs beside one of those that show it, so that all of the former together
-    are no more than `EMPTY_SHARE`: a user who marks the ends draws more of them than of the others."""
-    too_many = empty - EMPTY_SHARE * (showing + empty)
-    return showing * EMPTY_SHARE / (1 - EMPTY_SHARE) / empty if showing and too_many > 0.5 else 1.0
+    are no more than this ``share``: a user who marks the ends draws more of them than of the others."""
+    too_many = empty - share * (showing + empty)
+    return showing * share / (1 - share) / empty if showing and too_many > 0.5 else 1.0
 
 
 def _chosen_slices(showing: list[int], empty: list[int], most: int, number: int, empty_share: float) -> list[int]:

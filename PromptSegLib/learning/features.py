@@ -52,6 +52,7 @@ class FeatureCache:
     Args:
         training: bool (1, h, w) per slice: what may be trained on.
         encode: images (1, 1, h, w) on the device.
+        empty_share: how often crops are cut from slices without the structure, at most; unless there are no others.
         cancelled: asked before every slice; InterruptedError once it is true.
     """
 
@@ -64,9 +65,10 @@ class FeatureCache:
         device: torch.device,
         *,
         keep_features: bool = True,
+        empty_share: float = EMPTY_SHARE,
         cancelled: Callable[[], bool] = lambda: False,
     ):
-        self.device, self.seed, self.keep_features = device, seed, keep_features
+        self.device, self.seed, self.keep_features, self.empty_share = device, seed, keep_features, empty_share
         self.encode = encode
         self._drawn = list(zip(slices, training, strict=True))
         self.views: list[View] = []
@@ -104,13 +106,10 @@ class FeatureCache:
         self.views.append(View(image.to(self.device), target, known, features))
 
     def crop(self, generator: torch.Generator) -> Crop:
-        """A random crop of a random view; three times in four, it shows some of the structure where there is any.
-
-        Slices without the structure are not seen more often than `EMPTY_SHARE` says, however many there are.
-        """
+        """A random crop of a random view; three times in four, it shows some of the structure where there is any."""
         among: Sequence[int] = range(len(self.views))
-        if empty_weight(len(self._showing), len(self._empty)) < 1:
-            of_empty = torch.rand(1, generator=generator).item() < EMPTY_SHARE
+        if empty_weight(len(self._showing), len(self._empty), self.empty_share) < 1:
+            of_empty = torch.rand(1, generator=generator).item() < self.empty_share
             among = self._empty if of_empty else self._showing
         view = self.views[among[int(torch.randint(len(among), (1,), generator=generator))]]
         target = view.target

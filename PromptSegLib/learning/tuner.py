@@ -97,6 +97,7 @@ class Tuner:
             options.seed,
             self.device,
             keep_features=keep,
+            empty_share=drawing.empty_share,
             cancelled=cancelled,
         )
         self.evaluated = some_holding(self.held_out, self.most_evaluated, self.generator)
@@ -209,10 +210,10 @@ class Tuner:
     def _points(self, prompts: Prompts | None = None) -> tuple[Tensor, Tensor]:
         """Embeddings (V, C) of some known pixels of every slice, under these prompts, and the pixels' targets (V,)."""
         embeddings, targets = [], []
-        per_slice = max(200, 2 * _PROBE_PIXELS // len(self.drawing.slices))
-        showing = sum(part.shows for part in self.drawing.slices)
-        of_empty = round(per_slice * empty_weight(showing, len(self.drawing.slices) - showing))
-        for number, part in enumerate(self.drawing.slices):
+        drawn = self.drawing.slices
+        per_slice, showing = max(200, 2 * _PROBE_PIXELS // len(drawn)), sum(part.shows for part in drawn)
+        of_empty = round(per_slice * empty_weight(showing, len(drawn) - showing, self.drawing.empty_share))
+        for number, part in enumerate(drawn):
             known = self.training[number][0]
             if not known.any():
                 continue

@@ -41,6 +41,14 @@ def test_slices_that_mark_the_ends_are_not_seen_more_often_than_the_structure(
 
 
 def test_what_a_slice_without_the_structure_weighs() -> None:
-    assert empty_weight(1, 4) == pytest.approx(1 / 8) and empty_weight(2, 2) == pytest.approx(1 / 2)
-    for showing, empty in ((30, 15), (8, 4), (1, 0), (0, 3), (1, 1)):
-        assert empty_weight(showing, empty) == 1
+    third = 1 / 3
+    assert empty_weight(1, 4, third) == pytest.approx(1 / 8) and empty_weight(2, 2, third) == pytest.approx(1 / 2)
+    for showing, empty, share in (
+        (30, 15, third),
+        (8, 4, third),
+        (1, 0, third),
+        (0, 3, third),
+        (1, 1, third),
+        (2, 3, 0.6),
+    ):
+        assert empty_weight(showing, empty, share) == 1
