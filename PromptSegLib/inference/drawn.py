@@ -64,7 +64,7 @@ def shape_logits(shape: DrawnShape, index: int, edge_mm: float, gap_share: float
 
     Close to a drawn slice the shape is sure, far from one it is faint. Between drawn slices it never outweighs a sure
     network. Beyond the first and the last one there is no such bound to its doubt: the farther, the less of the
-    structure is to be expected; unless a single slice is all that is known.
+    structure is to be expected; unless a single slice shows it, as far as one that is known to show nothing.
     """
     logits = shape.distance(index) / (edge_mm + gap_share * shape.gap_mm(index))
     bounded: np.ndarray = surest * np.tanh(logits / surest)

@@ -1,7 +1,7 @@
 """What the backbone finds of class tokens in slices of a scan: one encoder pass for all classes that can share it.
 
-Each class is decoded on its own, with the same calls whatever other classes are asked for, so its probability map does
-not change by a bit when a class is added.
+Each class with deep prompts is decoded on its own, and those without share one embedding, with the same calls whatever
+other classes are asked for: so a class's probability map does not change by a bit when another one is added.
 """
 
 from __future__ import annotations
@@ -135,17 +135,15 @@ class Predictor:
         unprompted: Tensor | None = None
         for number in numbers:
             prompts = self.prompts[number]
-            if any(name.startswith("encoder") for name in prompts):
+            deep = [name for name in prompts if not name.startswith("head")]
+            if any(name.startswith("encoder") for name in deep):
                 features = self.backbone.encode(images, prompts)
+            else:
+                features = shared = self._encode(images, key) if shared is None else shared
+            if deep:
                 embedding = self.backbone.decode(features, prompts)
             else:
-                shared = shared if shared is not None else self._encode(images, key)
-                features = shared
-                if any(not name.startswith("head") for name in prompts):
-                    embedding = self.backbone.decode(features, prompts)
-                else:
-                    unprompted = unprompted if unprompted is not None else self.backbone.decode(features)
-                    embedding = unprompted
+                embedding = unprompted = self.backbone.decode(features) if unprompted is None else unprompted
             yield class_logits(embedding, prompts, features.size)
 
     def _encode(self, images: Tensor, key: tuple[Hashable, Hashable] | None) -> Features:

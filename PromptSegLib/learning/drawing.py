@@ -54,7 +54,8 @@ class WorkingSlice:
     """One drawn slice as the backbone sees it, cropped to the body. Shapes (1, h, w), multiples of 32.
 
     image: in [-1, 1]; target: share of the structure in each pixel, [0, 1]; known: bool; scan: number of the scan;
-    stands_for: how many drawn slices, in those that one slice of the structure stands for.
+    stands_for: how many drawn slices, in those that one slice of the structure stands for; empty: whether all of it is
+    known to be something else, as where a user erased the structure.
     """
 
     image: Tensor
@@ -62,16 +63,12 @@ class WorkingSlice:
     known: Tensor
     scan: int = 0
     stands_for: float = 1.0
+    empty: bool = False
 
     @cached_property
     def seed(self) -> int:
         """For what chance does to this slice: the same in every round of corrections, whatever else is drawn."""
         return zlib.crc32(self.image.numpy().tobytes())
-
-    @cached_property
-    def shows(self) -> bool:
-        """Whether it shows the structure."""
-        return bool((self.target > 0.5).any())
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,8 @@ def prepare_drawing(
     Args:
         like: sees the scans as this token does, instead of choosing the spacing.
         most_slices: that are used of all scans together.
-        empty_share: of these, how many may show nothing of the structure where there are enough that do.
+        empty_share: of these, how many may show nothing of the structure where there are enough that do; and how much
+            those that are empty may weigh in learning, however few do.
 
     Raises:
         InputError: if the scans were drawn on different planes, CT and other scans are mixed, the drawing is too
@@ -135,7 +133,8 @@ def prepare_drawing(
         for index in chosen:
             part = _working_slice(scan, index, images[index], grid, window)
             if part is not None:
-                working.append(replace(part, scan=number, stands_for=1.0 if index in showing else of_empty))
+                stands_for, is_empty = (1.0, False) if index in showing else (of_empty, index in scan.annotation.drawn)
+                working.append(replace(part, scan=number, stands_for=stands_for, empty=is_empty))
     inside = any(bool((part.known & (part.target > 0.5)).any()) for part in working)
     outside = any(bool((part.known & (part.target <= 0.5)).any()) for part in working)
     if not (inside and outside):
@@ -184,8 +183,8 @@ def _share(chosen: Sequence[int], slices: Sequence[int]) -> float:
 
 
 def empty_weight(showing: int, empty: int, share: float) -> float:
-    """What a slice without the structure weighs beside one of those that show it, so that all of the former together
-    are no more than this ``share``: a user who marks the ends draws more of them than of the others."""
+    """What an empty slice weighs beside one of the others, so that, to half a slice, all of them together are no more
+    than this ``share``: of one that is drawn and erased beyond its ends, two of three slices show nothing."""
     too_many = empty - share * (showing + empty)
     return showing * share / (1 - share) / empty if showing and too_many > 0.5 else 1.0
 

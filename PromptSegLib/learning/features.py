@@ -1,4 +1,4 @@
-"""Encoder features of the drawn slices, computed once and cut to training crops."""
+"""Features of the drawn slices, or what was decoded of them, computed once and cut to training crops."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ class View:
     """A drawn slice, as drawn or changed at random, and its features while they are kept.
 
     image, target, known (1, h, w): known is what may be trained on; features: of one image, or None where prompts steer
-    the encoder.
+    the encoder; empty: as in `WorkingSlice`.
     """
 
     image: Tensor
     target: Tensor
     known: Tensor
     features: Features | None
+    empty: bool
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class FeatureCache:
     Args:
         training: bool (1, h, w) per slice: what may be trained on.
         encode: images (1, 1, h, w) on the device.
-        empty_share: how often crops are cut from slices without the structure, at most; unless there are no others.
+        empty_share: how often crops are cut from empty slices at most, unless there are no others.
         cancelled: asked before every slice; InterruptedError once it is true.
     """
 
@@ -72,12 +73,12 @@ class FeatureCache:
         self.encode = encode
         self._drawn = list(zip(slices, training, strict=True))
         self.views: list[View] = []
-        self._showing: list[int] = []
-        self._empty: list[int] = []
+        empty = sum(part.empty for part in slices)
+        self._too_many_empty = empty_weight(len(slices) - empty, empty, empty_share) < 1
         for part, known in self._drawn:
             if cancelled():
                 raise InterruptedError("training was cancelled before there was a first guess")
-            self._add(part.image, part.target, known, part.shows)
+            self._add(part.image, part.target, known, part.empty)
 
     def augment(self, enough: Callable[[], bool] = lambda: False) -> None:
         """Add randomly changed views of every slice, until ``enough`` is true."""
@@ -95,23 +96,22 @@ class FeatureCache:
                 changed = shapes({"image": part.image, "target": part.target, "known": training.float()})
                 image, target, known = (torch.as_tensor(np.asarray(changed[k])) for k in ("image", "target", "known"))
                 # Only what is wholly known stays known: next to unknown pixels, the target is a blend with nothing.
-                self._add(augment(intensities, image[None], draw)[0], target, known > 0.99, part.shows)
+                self._add(augment(intensities, image[None], draw)[0], target, known > 0.99, part.empty)
 
-    def _add(self, image: Tensor, target: Tensor, known: Tensor, shows: bool) -> None:
+    def _add(self, image: Tensor, target: Tensor, known: Tensor, empty: bool) -> None:
         features = None
         if self.keep_features:
             with torch.no_grad():
                 features = self.encode(image[None].to(self.device))
-        (self._showing if shows else self._empty).append(len(self.views))
-        self.views.append(View(image.to(self.device), target, known, features))
+        self.views.append(View(image.to(self.device), target, known, features, empty))
 
     def crop(self, generator: torch.Generator) -> Crop:
         """A random crop of a random view; three times in four, it shows some of the structure where there is any."""
-        among: Sequence[int] = range(len(self.views))
-        if empty_weight(len(self._showing), len(self._empty), self.empty_share) < 1:
-            of_empty = torch.rand(1, generator=generator).item() < self.empty_share
-            among = self._empty if of_empty else self._showing
-        view = self.views[among[int(torch.randint(len(among), (1,), generator=generator))]]
+        views = self.views
+        if self._too_many_empty:
+            empty = torch.rand(1, generator=generator).item() < self.empty_share
+            views = [view for view in views if view.empty == empty]
+        view = views[int(torch.randint(len(views), (1,), generator=generator))]
         target = view.target
         box = []
         height, width = target.shape[1:]

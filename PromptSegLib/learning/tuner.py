@@ -211,8 +211,8 @@ class Tuner:
         """Embeddings (V, C) of some known pixels of every slice, under these prompts, and the pixels' targets (V,)."""
         embeddings, targets = [], []
         drawn = self.drawing.slices
-        per_slice, showing = max(200, 2 * _PROBE_PIXELS // len(drawn)), sum(part.shows for part in drawn)
-        of_empty = round(per_slice * empty_weight(showing, len(drawn) - showing, self.drawing.empty_share))
+        per_slice, empty = max(200, 2 * _PROBE_PIXELS // len(drawn)), sum(part.empty for part in drawn)
+        of_empty = round(per_slice * empty_weight(len(drawn) - empty, empty, self.drawing.empty_share))
         for number, part in enumerate(drawn):
             known = self.training[number][0]
             if not known.any():
@@ -224,7 +224,7 @@ class Tuner:
                     image = part.image[None].to(self.device)
                     features = self.encode(image) if prompts is None else self.backbone.encode(image, prompts)
                 embedding = full_resolution(self._embedding(features, prompts), features.size)[0].cpu()
-            for pixels in self._sample(part.target[0], known, per_slice if part.shows else of_empty):
+            for pixels in self._sample(part.target[0], known, of_empty if part.empty else per_slice):
                 embeddings.append(embedding[:, pixels[:, 0], pixels[:, 1]].T)
                 targets.append(part.target[0][pixels[:, 0], pixels[:, 1]])
         return torch.cat(embeddings), torch.cat(targets)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from PromptSegLib.errors import InputError
+from PromptSegLib.inference import random_walk
 from PromptSegLib.inference.evaluation import evaluate
 from PromptSegLib.inference.segmenter import Segmenter
 from PromptSegLib.tokens.class_token import ClassToken
@@ -19,7 +20,7 @@ from Testing.benchmarks.comparing import Comparison
 from Testing.benchmarks.data import Case
 from Testing.benchmarks.measuring import measured
 from Testing.benchmarks.methods import promptseg
-from Testing.benchmarks.methods.method import Method, Setup, as_drawn
+from Testing.benchmarks.methods.method import Method, Setup, as_drawn, told_ends
 from Testing.benchmarks.methods.promptseg import NETWORK_ALONE, PROMPTSEG, tune_token
 from Testing.benchmarks.methods.registry import ABLATIONS, METHODS, NAMES, choose
 from Testing.benchmarks.plots import plot_results
@@ -73,6 +74,18 @@ def test_without_the_walk_shape_and_brightness_it_is_the_network_alone() -> None
         bare = ABLATIONS["without-walk"].find(tuned, image, drawn.annotation)
     np.testing.assert_array_equal(bare, NETWORK_ALONE.find(tuned, image, drawn.annotation))
     assert not np.array_equal(bare, PROMPTSEG.find(tuned, image, drawn.annotation))
+
+
+def test_what_two_methods_are_named_after() -> None:
+    told = told_ends(drawn_scan().annotation)
+    last = told.label_map.shape[0] - 1
+    assert told.slices == (0, 3, 6, 9, last) and told.drawn == {*told.slices}
+    assert told.known(last).all() and not told.foreground(last).any()
+    image = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
+    with ABLATIONS["walk-in-plane"].find.keywords["without"]():  # type: ignore[attr-defined]
+        across, rows, columns = random_walk._edge_weights(image, (2.0, 1.0, 1.0))
+    assert not across.any() and rows.all() and columns.all()
+    assert random_walk._edge_weights(image, (2.0, 1.0, 1.0))[0].all()
 
 
 def test_corrections_go_on_from_the_round_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

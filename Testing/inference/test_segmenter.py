@@ -63,11 +63,13 @@ def test_another_class_changes_no_bit_of_the_first(spacing_mm: float | None, pro
     assert np.array_equal(second.array, alone.array)
 
 
-def test_classes_without_deep_prompts_share_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("tiled", [False, True])
+def test_classes_without_deep_prompts_share_the_decoder(monkeypatch: pytest.MonkeyPatch, tiled: bool) -> None:
     image, _ = scan()
-    token, other = tuned_token(prompting="end"), another(prompting="end")
-    (alone,) = segment(image, token, probabilities=True).probabilities
-    assert alone.array.max() > 0.9
+    if tiled:
+        monkeypatch.setattr(predictor_module, "WHOLE_PLANE", 96)
+        monkeypatch.setattr(predictor_module, "TILE", 96)
+    tokens = (tuned_token(prompting="end"), another(2), another(prompting="end"))
     decode, slices = tiny_backbone().decode, list[int]()
 
     def count(features: Features, *rest: Prompts) -> Tensor:
@@ -75,9 +77,13 @@ def test_classes_without_deep_prompts_share_the_decoder(monkeypatch: pytest.Monk
         return decode(features, *rest)
 
     monkeypatch.setattr(tiny_backbone(), "decode", count)
-    first, second, _ = segment(image, token, other, another(2), probabilities=True).probabilities
-    assert sum(slices) == 2 * len(image.array), "once for both, once for the third"
-    assert np.array_equal(first.array, alone.array) and not np.array_equal(second.array, first.array)
+    alone = [segment(image, token, probabilities=True).probabilities[0].array for token in tokens]
+    each = sum(slices) // len(tokens)
+    slices.clear()
+    together = [found.array for found in segment(image, *tokens, probabilities=True).probabilities]
+    assert sum(slices) == 2 * each, "once for both, once for the one in between"
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+    assert alone[0].max() > 0.9 and not np.array_equal(alone[0], alone[2])
 
 
 def test_each_voxel_goes_to_a_class_that_claims_it_alone() -> None:

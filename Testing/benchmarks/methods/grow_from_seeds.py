@@ -17,7 +17,8 @@ def seeds(annotation: Annotation) -> np.ndarray:
     """uint8 (slices, rows, columns): 1 where the structure is drawn, 2 where a drawn slice is surely background.
 
     Without more, the structure would grow to the ends of the scan: so the first and the last slice are background, too,
-    unless the structure is drawn there. Methods that need no such seeds are not told where the structure ends.
+    unless the structure is drawn there. Methods that need no such seeds are not told where the structure ends, unless
+    their name says so.
     """
     painted = np.zeros(annotation.label_map.shape, dtype=np.uint8)
     planes = np.moveaxis(painted, annotation.axis, 0)
