@@ -121,7 +121,7 @@ class AdvancedSection:
         texts = {
             "decoder": _("Standard"),
             "deep": _("Standard"),
-            "end": _("Fast: learned and found sooner, most of all many structures"),
+            "end": _("Fast: short training, and quick with many structures"),
             "shallow": _("Light: fewer numbers, for a few simple slices"),
             "full": _("Thorough: for structures that are hard to tell apart, slower"),
         }
