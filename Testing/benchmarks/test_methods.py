@@ -15,7 +15,7 @@ from PromptSegLib.inference import random_walk
 from PromptSegLib.inference.evaluation import evaluate
 from PromptSegLib.inference.segmenter import Segmenter
 from PromptSegLib.tokens.class_token import ClassToken
-from Testing.benchmarks import corrections
+from Testing.benchmarks import across, corrections
 from Testing.benchmarks.comparing import Comparison
 from Testing.benchmarks.data import Case
 from Testing.benchmarks.measuring import measured
@@ -108,6 +108,13 @@ def test_corrections_go_on_from_the_round_before(tmp_path: Path, monkeypatch: py
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
     corrections.compare(Comparison([PROMPTSEG], setup, [0]), Results(path), 1, 3, 2)
     assert [start is None for start in starts] == 2 * [True, False, False], "a chain is run anew as a whole"
+
+
+def test_across_scans_a_token_of_a_few_slices_knows_its_size_as_from_the_commands() -> None:
+    tuned = tune_token([drawn_scan()], Setup(tiny_backbone(), FAST))
+    told = across._told(tuned, [drawn_scan()])
+    assert tuned.token.size is None and told.token.size is not None
+    assert across._told(told, [drawn_scan()]).token is told.token
 
 
 def test_methods_are_chosen_by_name() -> None:
