@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,6 +13,9 @@ from PromptSegLib.networks.backbone import Prompts
 HEAD_TOKENS = 16
 AGGREGATION_TEMPERATURE = 0.1
 INITIAL_SCALE = 20.0
+
+_SHORTEST = 1e-12
+"""Length below which an embedding has no direction."""
 
 
 def head_shapes(channels: int) -> dict[str, tuple[int, ...]]:
@@ -24,15 +29,48 @@ def head_shapes(channels: int) -> dict[str, tuple[int, ...]]:
     }
 
 
-def similarity(embedding: Tensor, tokens: Tensor) -> Tensor:
-    """Similarity in [0, 1] of each embedding (N, C, V), of unit length, with the nearest of the tokens (N, K, C).
+class _Similarity(torch.autograd.Function):
+    """`similarity`, in few passes over memory: head and loss would else take a quarter of a step on a CPU.
 
-    The tokens are weighed by a softmax of their own detached similarities, so that each gets a gradient and one that
-    lies far away does not spoil the mean (arXiv 2211.09233).
+    With weights w that no gradient passes, the mean of the cosines s = t e / |e| is linear in the tokens t, and its
+    gradient with respect to e is (sum of w t - e / |e| times the mean) / |e|: neither the cosines nor a copy of the
+    embedding of unit length need be kept.
     """
-    similarities = (F.normalize(tokens, dim=-1) @ embedding + 1) / 2
-    weights = torch.softmax(similarities.detach() / AGGREGATION_TEMPERATURE, dim=1)
-    return (weights * similarities).sum(1)
+
+    @staticmethod
+    def forward(ctx: Any, embedding: Tensor, tokens: Tensor) -> Tensor:
+        inverse = embedding.square().sum(1).sqrt_().clamp_min_(_SHORTEST).reciprocal_()
+        cosines = torch.bmm(tokens.flatten(1, 2), embedding).mul_(inverse[:, None]).unflatten(1, tokens.shape[1:3])
+        # A similarity is (cosine + 1) / 2; what all have in common makes no difference to a softmax, and none of these
+        # exponentials is large.
+        weights = (cosines / (2 * AGGREGATION_TEMPERATURE)).exp_()
+        scale = weights.sum(2).reciprocal_()
+        mean = cosines.mul_(weights).sum(2).mul_(scale)
+        ctx.save_for_backward(embedding, tokens, inverse, weights, scale, mean)
+        return cast(Tensor, (mean + 1) / 2)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        embedding, tokens, inverse, weights, scale, mean = ctx.saved_tensors
+        needs_embedding, needs_tokens = ctx.needs_input_grad
+        gradient = gradient * inverse[:, None] / 2
+        weighed = (weights * (scale * gradient)[:, :, None]).flatten(1, 2)
+        d_embedding = d_tokens = None
+        if needs_tokens:
+            d_tokens = torch.bmm(weighed, embedding.transpose(1, 2)).view_as(tokens)
+        if needs_embedding:
+            d_embedding = torch.bmm(tokens.flatten(1, 2).transpose(1, 2), weighed)
+            d_embedding.addcmul_(embedding, ((gradient * mean).sum(1) * inverse)[:, None], value=-1)
+        return d_embedding, d_tokens
+
+
+def similarity(embedding: Tensor, tokens: Tensor) -> Tensor:
+    """Similarity (N, S, V) in [0, 1] of each embedding (N, C, V) with the nearest token of each of S sets (N, S, K, C).
+
+    The tokens of a set are weighed by a softmax of their own detached similarities, so that each gets a gradient and
+    one that lies far away does not spoil the mean (arXiv 2211.09233).
+    """
+    return cast(Tensor, _Similarity.apply(embedding, F.normalize(tokens, dim=-1)))
 
 
 def class_logits(embedding: Tensor, prompts: Prompts, size: tuple[int, ...]) -> Tensor:
@@ -42,14 +80,13 @@ def class_logits(embedding: Tensor, prompts: Prompts, size: tuple[int, ...]) -> 
     edges come out sharper than those of an enlarged similarity map.
     """
     mode = "bilinear" if len(size) == 2 else "trilinear"
-    classes = len(prompts["head.foreground"])
-    embedding = F.interpolate(embedding.float(), size=size, mode=mode, align_corners=False)
-    embedding = F.normalize(embedding, dim=1).flatten(2)
-    repeats = len(embedding) // classes
+    embedding = F.interpolate(embedding.float(), size=size, mode=mode, align_corners=False).flatten(2)
+    repeats = len(embedding) // len(prompts["head.foreground"])
 
-    def nearest(tokens: Tensor) -> Tensor:
-        return similarity(embedding, tokens.repeat_interleave(repeats, 0))
+    def of_each(name: str) -> Tensor:
+        return prompts[name].repeat_interleave(repeats, 0)
 
-    difference = nearest(prompts["head.foreground"]) - nearest(prompts["head.background"])
-    scale, offset = (prompts[name].repeat_interleave(repeats, 0) for name in ("head.log_scale", "head.offset"))
-    return (scale.exp() * difference + offset).reshape(-1, *size)
+    tokens = torch.stack([of_each("head.foreground"), of_each("head.background")], dim=1)
+    foreground, background = similarity(embedding, tokens).unbind(1)
+    logits = of_each("head.log_scale").exp() * (foreground - background) + of_each("head.offset")
+    return logits.reshape(-1, *size)

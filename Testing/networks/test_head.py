@@ -24,15 +24,15 @@ def seed() -> None:
 
 def test_similarity_lies_between_zero_and_one() -> None:
     embedding = F.normalize(torch.randn(3, 8, 500), dim=1)
-    result = similarity(embedding, 100 * torch.randn(3, 16, 8))
-    assert result.shape == (3, 500)
+    result = similarity(embedding, 100 * torch.randn(3, 2, 16, 8))
+    assert result.shape == (3, 2, 500)
     assert result.min() >= 0 and result.max() <= 1
 
 
 @pytest.mark.parametrize(("sign", "expected"), [(1, 1.0), (-1, 0.0)])
 def test_similarity_reaches_both_ends(sign: int, expected: float) -> None:
     embedding = F.normalize(torch.randn(1, 8, 1), dim=1)
-    result = similarity(embedding, sign * 3 * embedding.transpose(1, 2).expand(-1, 4, -1))
+    result = similarity(embedding, sign * 3 * embedding.transpose(1, 2).expand(-1, 4, -1)[:, None])
     assert result.item() == pytest.approx(expected, abs=1e-6)
 
 
@@ -44,7 +44,7 @@ def test_similarity_by_hand() -> None:
     weights = [exp(s / 0.1) for s in similarities]
     expected = sum(w * s for w, s in zip(weights, similarities, strict=True)) / sum(weights)
     assert expected == pytest.approx(0.969, abs=1e-3)
-    assert similarity(embedding, tokens).item() == pytest.approx(expected, abs=1e-6)
+    assert similarity(embedding, tokens[:, None]).item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_logits_by_hand() -> None:
@@ -72,6 +72,23 @@ def test_logits_of_classes_and_images(classes: int, repeats: int, size: tuple[in
     assert logits.shape == (classes * repeats, *size)
     expected = plain_logits(embedding if len(size) == 3 else embedding.unsqueeze(-1), prompts, size)
     assert torch.allclose(logits, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("trained", ["both", "embedding", "tokens"])
+def test_gradients_of_logits(trained: str) -> None:
+    """Against those of the plain formulation, also where only one side is trained, and of an embedding of length 0."""
+    prompts, embedding = make_head(2), torch.randn(4, 8, 7, 5)
+    embedding[0, :, :2] = 0
+    embedding.requires_grad_(trained != "tokens")
+    if trained == "embedding":
+        prompts = {name: tensor.detach() for name, tensor in prompts.items()}
+    weight = torch.randn(4, 13, 9)
+    inputs = [tensor for tensor in (embedding, *prompts.values()) if tensor.requires_grad]
+    found = torch.autograd.grad((class_logits(embedding, prompts, (13, 9)) * weight).sum(), inputs)
+    plain = plain_logits(embedding[..., None], prompts, (13, 9))
+    for mine, theirs in zip(found, torch.autograd.grad((plain * weight).sum(), inputs), strict=True):
+        assert mine.isfinite().all()
+        assert torch.allclose(mine, theirs, atol=1e-4 * float(theirs.abs().max()))
 
 
 def test_logits_of_half_precision_features() -> None:

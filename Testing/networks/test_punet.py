@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from PromptSegLib.errors import InputError
-from PromptSegLib.networks.attention import _Rearrange, biased_attention, window_plan
 from PromptSegLib.networks.backbone import Backbone, Features, Prompts, count_parameters, freeze
 from PromptSegLib.networks.head import class_logits, head_shapes
 from PromptSegLib.networks.presets import PRESETS, PUNetPreset, find_preset
 from PromptSegLib.networks.punet import PUNet
+from PromptSegLib.networks.window_attention import Groups, PromptKeys, _fused_attention, window_attention
+from PromptSegLib.networks.windows import Rearrange, window_plan
 from Testing.networks.plain_punet import PlainPUNet, deepen, plain_logits
 
 # Odd sizes: maps of 27x23, 14x12, 7x6, 4x3 and 2x2 pad, shift, shift along one axis only, and shrink the window.
@@ -319,49 +320,75 @@ def test_rearrange_gradient(size: tuple[int, ...]) -> None:
     scale = torch.randn(len(plan.index), 1, dtype=torch.float64)
 
     def there_and_back(x: Tensor) -> Tensor:
-        windows: Tensor = _Rearrange.apply(x, plan.index, plan.inverse, None)
-        result: Tensor = _Rearrange.apply((windows * scale).tanh(), plan.inverse, plan.index, plan.padding)
+        windows: Tensor = Rearrange.apply(x, plan.index, plan.inverse, None)
+        result: Tensor = Rearrange.apply((windows * scale).tanh(), plan.inverse, plan.index, plan.padding)
         return result
 
     assert (plan.padding is not None) == (size == (7, 10))
     assert torch.autograd.gradcheck(there_and_back, (rows,))
 
 
-@pytest.mark.parametrize("masked", [False, True])
+# Windows of two classes; of each, one that sees everything and two whose halves do not see each other.
+HALVES = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0]], dtype=torch.bool)
+GROUPS: Groups = ((1, None), (2, HALVES))
+
+
+def attention_inputs(dtype: torch.dtype, frozen: str = "") -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """qkv of 6 windows of 4 voxels, 2 heads of 5 channels, bias, and keys, values and scores of 2 tokens per class."""
+    shapes = {"qkv": (6, 4, 3, 2, 5), "bias": (2, 4, 4), "prompts": (2, 2, 2, 2, 5), "scores": (2, 2, 2)}
+    made = {name: torch.randn(shape, dtype=dtype, requires_grad=name not in frozen) for name, shape in shapes.items()}
+    return made["qkv"], made["bias"], made["prompts"], made["scores"]
+
+
+def plain_attention(qkv: Tensor, bias: Tensor, prompts: Tensor | None, scores: Tensor | None) -> Tensor:
+    """Window by window."""
+    masks = [mask for count, mask in GROUPS for _ in range(count)]
+    results = []
+    for number, window in enumerate(qkv):
+        mask = masks[number % len(masks)]
+        query, key, value = window.permute(1, 2, 0, 3)
+        full = bias if mask is None else bias.masked_fill(mask, float("-inf"))
+        if prompts is not None and scores is not None:
+            prompt_key, prompt_value = prompts[number // len(masks)].permute(1, 2, 0, 3)
+            key, value = torch.cat([key, prompt_key], dim=1), torch.cat([value, prompt_value], dim=1)
+            full = torch.cat([full, scores[number // len(masks)].T[:, None].expand(-1, 4, -1)], dim=2)
+        results.append((query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5 + full).softmax(-1) @ value)
+    return torch.stack(results).transpose(1, 2)
+
+
+def attend(qkv: Tensor, bias: Tensor, prompts: Tensor, scores: Tensor) -> Tensor:
+    return window_attention(qkv, bias, GROUPS, PromptKeys(prompts, scores))
+
+
 @pytest.mark.parametrize("chunk", [1, 400_000])
-@pytest.mark.parametrize("frozen_query", [False, True])
-def test_biased_attention_gradient(
-    masked: bool, chunk: int, frozen_query: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("PromptSegLib.networks.attention._CHUNK_ELEMENTS", chunk)
-    query = torch.randn(3, 2, 4, 5, dtype=torch.float64, requires_grad=not frozen_query)
-    key, value = (torch.randn(3, 2, 6, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    bias = torch.randn(2, 4, 4, dtype=torch.float64, requires_grad=True)
-    scores = torch.randn(2, 2, dtype=torch.float64, requires_grad=True)
-    mask = torch.zeros(4, 4, dtype=torch.bool)
-    if masked:
-        mask[:2, 2:] = mask[2:, :2] = True
-
-    def attend(q: Tensor, k: Tensor, v: Tensor, b: Tensor, s: Tensor) -> Tensor:
-        return biased_attention(q, k, v, b.masked_fill(mask, float("-inf")), s)
-
-    assert torch.autograd.gradcheck(attend, (query, key, value, bias, scores))
-    expected = plain_attention(query, key, value, bias.masked_fill(mask, float("-inf")), scores)
-    assert_near(attend(query, key, value, bias, scores), expected)
+@pytest.mark.parametrize("frozen", ["", "qkv", "bias", "qkv bias", "prompts", "scores", "prompts scores"])
+def test_window_attention_gradient(frozen: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("PromptSegLib.networks.window_attention._CHUNK_ELEMENTS", chunk)
+    inputs = attention_inputs(torch.float64, frozen)
+    assert torch.autograd.gradcheck(attend, inputs)
+    assert_near(attend(*inputs), plain_attention(*inputs))
 
 
-def plain_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scores: Tensor) -> Tensor:
-    full = torch.cat([bias, scores[:, None].expand(-1, bias.shape[1], -1)], dim=2)
-    return (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5 + full).softmax(-1) @ value
+def test_window_attention_without_prompts() -> None:
+    qkv, bias, *_ = attention_inputs(torch.float64)
+    groups = (*GROUPS, *GROUPS)
+    assert torch.autograd.gradcheck(lambda q, b: window_attention(q, b, groups), (qkv, bias))
+    assert_near(window_attention(qkv, bias, groups), plain_attention(qkv, bias, None, None))
+
+
+def test_fused_attention_is_the_same() -> None:
+    qkv, bias, prompts, scores = attention_inputs(torch.float32)
+    assert_near(_fused_attention(qkv, bias, GROUPS, PromptKeys(prompts, scores)), attend(qkv, bias, prompts, scores))
+    expected = plain_attention(qkv, bias, None, None)
+    assert_near(_fused_attention(qkv, bias, (*GROUPS, *GROUPS), None), expected)
 
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 30.0])
 def test_attention_stays_exact_for_logits_small_and_large(size: float) -> None:
-    query = (size * torch.randn(3, 2, 4, 5)).requires_grad_()
-    key, value = (torch.randn(3, 2, 6, 5, requires_grad=True) for _ in range(2))
-    bias, scores = torch.randn(2, 4, 4, requires_grad=True), torch.randn(2, 2, requires_grad=True)
-    inputs = (query, key, value, bias, scores)
-    found, expected = biased_attention(*inputs), plain_attention(*inputs)
+    inputs = attention_inputs(torch.float32)
+    with torch.no_grad():
+        inputs[0][:, :, 0] *= size
+    found, expected = attend(*inputs), plain_attention(*inputs)
     assert_near(found, expected)
     weight = torch.randn_like(found)
     for mine, theirs in zip(
