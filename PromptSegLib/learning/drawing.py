@@ -90,6 +90,12 @@ class Drawing:
     height: Height | None = None
     size: Size | None = None
 
+    @cached_property
+    def empty_weight(self) -> float:
+        """What a slice that shows nothing weighs beside one that does."""
+        empty = sum(part.empty for part in self.slices)
+        return empty_weight(len(self.slices) - empty, empty, self.empty_share)
+
 
 def prepare_drawing(
     scans: Sequence[DrawnScan],

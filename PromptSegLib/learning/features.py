@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from PromptSegLib.imaging.working_grid import BLOCK
-from PromptSegLib.learning.drawing import EMPTY_SHARE, MIN_BOX, WorkingSlice, empty_weight
+from PromptSegLib.learning.drawing import MIN_BOX, Drawing
 from PromptSegLib.networks.backbone import Features
 
 CROP = MIN_BOX
@@ -53,28 +53,24 @@ class FeatureCache:
     Args:
         training: bool (1, h, w) per slice: what may be trained on.
         encode: images (1, 1, h, w) on the device.
-        empty_share: how often crops are cut from empty slices at most, unless there are no others.
         cancelled: asked before every slice; InterruptedError once it is true.
     """
 
     def __init__(
         self,
-        slices: Sequence[WorkingSlice],
+        drawing: Drawing,
         training: Sequence[Tensor],
         encode: Callable[[Tensor], Features],
         seed: int,
         device: torch.device,
         *,
         keep_features: bool = True,
-        empty_share: float = EMPTY_SHARE,
         cancelled: Callable[[], bool] = lambda: False,
     ):
-        self.device, self.seed, self.keep_features, self.empty_share = device, seed, keep_features, empty_share
+        self.drawing, self.device, self.seed, self.keep_features = drawing, device, seed, keep_features
         self.encode = encode
-        self._drawn = list(zip(slices, training, strict=True))
+        self._drawn = list(zip(drawing.slices, training, strict=True))
         self.views: list[View] = []
-        empty = sum(part.empty for part in slices)
-        self._too_many_empty = empty_weight(len(slices) - empty, empty, empty_share) < 1
         for part, known in self._drawn:
             if cancelled():
                 raise InterruptedError("training was cancelled before there was a first guess")
@@ -108,8 +104,8 @@ class FeatureCache:
     def crop(self, generator: torch.Generator) -> Crop:
         """A random crop of a random view; three times in four, it shows some of the structure where there is any."""
         views = self.views
-        if self._too_many_empty:
-            empty = torch.rand(1, generator=generator).item() < self.empty_share
+        if self.drawing.empty_weight < 1:
+            empty = torch.rand(1, generator=generator).item() < self.drawing.empty_share
             views = [view for view in views if view.empty == empty]
         view = views[int(torch.randint(len(views), (1,), generator=generator))]
         target = view.target

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from PromptSegLib.learning.drawing import Drawing, empty_weight
+from PromptSegLib.learning.drawing import Drawing
 from PromptSegLib.learning.features import Crop, FeatureCache, full_resolution, stack
 from PromptSegLib.learning.holding_out import calibrate, dice, some_holding, split
 from PromptSegLib.learning.losses import known_dice_focal
@@ -91,13 +91,12 @@ class Tuner:
         keep = not any(name.startswith("encoder") for name in shapes)
         self._head_alone = not shapes
         self.cache = FeatureCache(
-            drawing.slices,
+            drawing,
             self.training,
             self._decoded if self._head_alone else encode,
             options.seed,
             self.device,
             keep_features=keep,
-            empty_share=drawing.empty_share,
             cancelled=cancelled,
         )
         self.evaluated = some_holding(self.held_out, self.most_evaluated, self.generator)
@@ -211,8 +210,8 @@ class Tuner:
         """Embeddings (V, C) of some known pixels of every slice, under these prompts, and the pixels' targets (V,)."""
         embeddings, targets = [], []
         drawn = self.drawing.slices
-        per_slice, empty = max(200, 2 * _PROBE_PIXELS // len(drawn)), sum(part.empty for part in drawn)
-        of_empty = round(per_slice * empty_weight(len(drawn) - empty, empty, self.drawing.empty_share))
+        per_slice = max(200, 2 * _PROBE_PIXELS // len(drawn))
+        of_empty = round(per_slice * self.drawing.empty_weight)
         for number, part in enumerate(drawn):
             known = self.training[number][0]
             if not known.any():

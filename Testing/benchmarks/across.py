@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from PromptSegLib.apps.demo import draw_slices
 from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import Volume
-from PromptSegLib.inference.telling import told_by_results
 from PromptSegLib.learning.drawing import DrawnScan
 from Testing.benchmarks.comparing import Comparison, Lesson, find, ours_of, record
 from Testing.benchmarks.data import classes, scans
-from Testing.benchmarks.measuring import measured
 from Testing.benchmarks.methods.method import Method
-from Testing.benchmarks.methods.promptseg import Tuned
 from Testing.benchmarks.results import Key, Results
 from Testing.benchmarks.scoring import score
 
@@ -58,24 +53,16 @@ def learn_and_find(
         return (source, organ, len(drawings), method.key, seed, 0)
 
     earlier = (ours_of(results, key(methods[0], name), comparison.ours) for name, _, _ in others)
-    lesson = Lesson(drawings, setup, next((result for result in earlier if result is not None), None))
+    lesson = Lesson(drawings, setup, next((result for result in earlier if result is not None), None), across=True)
     for method in methods:
         missing = [other for other in others if results.get(key(method, other[0])) is None]
         if not missing:
             continue
         learned, learning = lesson.learn(method)
-        if isinstance(learned, Tuned):
-            learned, telling = measured(partial(_told, learned, drawings))
-            learning += telling
         for name, image, labels in missing:
             found, finding = find(method, learned, image, None)
             reached = score(found, labels.array == label, image.geometry.spacing)
             record(results, key(method, name), reached, learning, finding)
-
-
-def _told(tuned: Tuned, drawings: Sequence[DrawnScan]) -> Tuned:
-    """As the product's commands do for a token that is to be used on other scans."""
-    return replace(tuned, token=told_by_results(tuned.token, drawings, tuned.backbone))
 
 
 def draw(labels: Volume, label: int, sparse: bool) -> Annotation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,10 +12,11 @@ import numpy as np
 
 from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import Volume
+from PromptSegLib.inference.telling import told_by_results
 from PromptSegLib.learning.drawing import DrawnScan
 from Testing.benchmarks.measuring import Cost, measured
 from Testing.benchmarks.methods.method import Method, Setup
-from Testing.benchmarks.methods.promptseg import PROMPTSEG, tune_token
+from Testing.benchmarks.methods.promptseg import PROMPTSEG, Tuned, tune_token
 from Testing.benchmarks.results import Key, Result, Results
 from Testing.benchmarks.scoring import Score
 from Testing.support import drawn_scan
@@ -45,15 +46,16 @@ class Comparison:
 class Lesson:
     """One drawing, from which any method learns.
 
-    ours: how many seconds tuning took on the same drawing in an earlier run, if it did.
+    ours: how many seconds tuning took on the same drawing in an earlier run, if it did; across: whether the structure
+    is to be found in other scans.
     """
 
-    def __init__(self, scans: Sequence[DrawnScan], setup: Setup, ours: Result | None = None):
-        self.scans, self.setup, self._earlier = scans, setup, ours
+    def __init__(self, scans: Sequence[DrawnScan], setup: Setup, ours: Result | None = None, *, across: bool = False):
+        self.scans, self.setup, self._earlier, self._across = scans, setup, ours, across
 
     @cached_property
     def _token(self) -> tuple[Any, Cost]:
-        return measured(lambda: tune_token(self.scans, self.setup))
+        return self._learned(tune_token, self.setup)
 
     def learn(self, method: Method) -> tuple[Any, Cost]:
         if method.learn is tune_token:
@@ -62,7 +64,16 @@ class Lesson:
         if method.timed:
             seconds = self._token[1].seconds if self._earlier is None else self._earlier.learning_seconds
             setup = replace(setup, seconds=seconds)
-        return measured(lambda: method.learn(self.scans, setup))
+        return self._learned(method.learn, setup)
+
+    def _learned(self, learn: Callable[[Sequence[DrawnScan], Setup], Any], setup: Setup) -> tuple[Any, Cost]:
+        return measured(lambda: self._told(learn(self.scans, setup)))
+
+    def _told(self, learned: Any) -> Any:
+        """As the product's commands do for a token that is to be used on other scans."""
+        if not self._across or not isinstance(learned, Tuned):
+            return learned
+        return replace(learned, token=told_by_results(learned.token, self.scans, learned.backbone))
 
 
 def find(method: Method, learned: Any, image: Volume, annotation: Annotation | None) -> tuple[np.ndarray, Cost]:

@@ -28,8 +28,7 @@ def with_ends(slices: Sequence[int], empty: Sequence[int]) -> Drawing:
 def empty_crops(drawing: Drawing, *, augmented: int = 10_000) -> float:
     """Share of the crops that show nothing, of the slices as drawn and of at most so many changed views."""
     known = [part.known for part in drawing.slices]
-    share, encode = drawing.empty_share, tiny_backbone().encode
-    cache = FeatureCache(drawing.slices, known, encode, 0, torch.device("cpu"), empty_share=share)
+    cache = FeatureCache(drawing, known, tiny_backbone().encode, 0, torch.device("cpu"))
     cache.augment(lambda: len(cache.views) >= len(drawing.slices) + augmented)
     generator = torch.Generator().manual_seed(0)
     return float(np.mean([not bool((cache.crop(generator).target > 0.5).any()) for _ in range(600)]))
