@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from PromptSegLib.networks.backbone import Prompts
+from PromptSegLib.networks.device import full_precision
 
 HEAD_TOKENS = 16
 AGGREGATION_TEMPERATURE = 0.1
@@ -50,6 +51,7 @@ class _Similarity(torch.autograd.Function):
         return cast(Tensor, (mean + 1) / 2)
 
     @staticmethod
+    @full_precision()
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         embedding, tokens, inverse, weights, scale, mean = ctx.saved_tensors
         needs_embedding, needs_tokens = ctx.needs_input_grad
@@ -64,6 +66,7 @@ class _Similarity(torch.autograd.Function):
         return d_embedding, d_tokens
 
 
+@full_precision()
 def similarity(embedding: Tensor, tokens: Tensor) -> Tensor:
     """Similarity (N, S, V) in [0, 1] of each embedding (N, C, V) with the nearest token of each of S sets (N, S, K, C).
 

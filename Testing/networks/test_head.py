@@ -91,6 +91,18 @@ def test_gradients_of_logits(trained: str) -> None:
         assert torch.allclose(mine, theirs, atol=1e-4 * float(theirs.abs().max()))
 
 
+def test_half_precision_around_it_changes_no_digit() -> None:
+    prompts, embedding = make_head(2), torch.randn(4, 8, 7, 5, requires_grad=True)
+
+    def found() -> tuple[Tensor, ...]:
+        logits = class_logits(embedding, prompts, (13, 9))
+        return logits, *torch.autograd.grad(logits.square().sum(), [embedding, *prompts.values()])
+
+    expected = found()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(found(), expected, strict=True))
+
+
 def test_logits_of_half_precision_features() -> None:
     logits = class_logits(torch.randn(1, 8, 4, 4).half(), make_head(1), (8, 8))
     assert logits.dtype == torch.float32
