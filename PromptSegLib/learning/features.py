@@ -51,6 +51,7 @@ class FeatureCache:
     """Views of the drawn slices. The first of them, one per slice, are the slices as drawn; `augment` adds more.
 
     Args:
+        drawing: whose slices these are; it says how often crops are cut from empty ones.
         training: bool (1, h, w) per slice: what may be trained on.
         encode: images (1, 1, h, w) on the device.
         cancelled: asked before every slice; InterruptedError once it is true.

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from PromptSegLib.networks.backbone import Prompts
 from PromptSegLib.networks.device import full_precision
@@ -31,7 +32,7 @@ def head_shapes(channels: int) -> dict[str, tuple[int, ...]]:
 
 
 class _Similarity(torch.autograd.Function):
-    """`similarity`, in few passes over memory: head and loss would else take a quarter of a step on a CPU.
+    """`similarity`, in few passes over memory: it would else take a quarter of a pre-training step on a CPU.
 
     With weights w that no gradient passes, the mean of the cosines s = t e / |e| is linear in the tokens t, and its
     gradient with respect to e is (sum of w t - e / |e| times the mean) / |e|: neither the cosines nor a copy of the
@@ -51,6 +52,7 @@ class _Similarity(torch.autograd.Function):
         return cast(Tensor, (mean + 1) / 2)
 
     @staticmethod
+    @once_differentiable
     @full_precision()
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         embedding, tokens, inverse, weights, scale, mean = ctx.saved_tensors

@@ -1,4 +1,4 @@
-"""Attention within windows that share their keys with a class's prompts, laid out for a CPU or left to torch."""
+"""Attention within windows, over their own keys and those of a class's prompts, laid out for a CPU or left to torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 _CHUNK_ELEMENTS = 800_000
 """Attention weights at a time: few enough to stay in the cache."""
@@ -53,19 +54,20 @@ def window_attention(qkv: Tensor, bias: Tensor, groups: Groups, prompts: PromptK
 
 def _fused_attention(qkv: Tensor, bias: Tensor, groups: Groups, prompts: PromptKeys | None) -> Tensor:
     """One of torch's kernels for each group of each class, with a bias that is broadcast, never copied per window."""
-    classes = 1 if prompts is None else len(prompts.scores)
-    full = _full_bias(bias, groups, prompts).to(qkv.dtype)
-    # One split, not a slice per group: the gradient of a slice is a zero-filled copy of the whole.
-    parts = iter(qkv.split([windows for _ in range(classes) for windows, _ in groups]))
+    biases = _full_bias(bias, groups, prompts).to(qkv.dtype)
+    keys_values = [None] if prompts is None else prompts.keys_values.permute(0, 2, 3, 1, 4).unbind()
+    # Split and unbound at once, not a slice each: the gradient of a slice is a zero-filled copy of the whole.
+    parts = iter(qkv.split([windows for _ in keys_values for windows, _ in groups]))
+    masks = iter(biases.flatten(0, 1).unbind())
     results = []
-    for number in range(classes):
-        for group in range(len(groups)):
-            query, key, value = next(parts).permute(2, 0, 3, 1, 4)
-            if prompts is not None:
-                prompt_key, prompt_value = prompts.keys_values[number].permute(1, 2, 0, 3)
+    for of_class in keys_values:
+        prompt_key, prompt_value = (None, None) if of_class is None else of_class.unbind()
+        for _ in groups:
+            query, key, value = next(parts).permute(2, 0, 3, 1, 4).unbind()
+            if prompt_key is not None and prompt_value is not None:
                 key = torch.cat([key, prompt_key.expand(len(key), -1, -1, -1)], dim=2)
                 value = torch.cat([value, prompt_value.expand(len(value), -1, -1, -1)], dim=2)
-            mask = full[number, group, None]
+            mask = next(masks)[None]
             results.append(F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2))
     return results[0] if len(results) == 1 else torch.cat(results)
 
@@ -114,17 +116,18 @@ class _ChunkedAttention(torch.autograd.Function):
             key.unflatten(0, (classes, -1))[..., length:] = prompt_keys[:, None]
             value.unflatten(0, (classes, -1))[..., :-1, length:] = prompt_values[:, None]
         full = _full_bias(bias, groups, prompts).mul_(_LOG2_E)
-        stable = _needs_shift(query, key, full)
+        shifted = _need_shift(query, key, full)
         sums = query.new_empty(*value.shape[:3], length)
-        for part, weights, _ in _exponentials(query, key, full, groups, stable):
+        for part, weights, _ in _exponentials(query, key, full, groups, shifted):
             torch.bmm(value[part].flatten(0, 1), weights.transpose(1, 2), out=sums[part].flatten(0, 1))
         inverse = sums[:, :, -1:].reciprocal()
         result = sums[:, :, :-1] * inverse
         ctx.save_for_backward(query, key, value, full, result, inverse)
-        ctx.groups, ctx.stable, ctx.scale = groups, stable, scale
+        ctx.groups, ctx.shifted, ctx.scale = groups, shifted, scale
         return result.permute(0, 3, 1, 2)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, full, result, inverse = ctx.saved_tensors
         needs_qkv, needs_bias, needs_prompts, needs_scores, _ = ctx.needs_input_grad
@@ -140,7 +143,7 @@ class _ChunkedAttention(torch.autograd.Function):
         d_full = torch.zeros_like(full) if needs_bias else None
         d_scores = full.new_zeros(classes, full.shape[2], tokens) if needs_scores else None
         buffer = torch.empty(0, dtype=query.dtype)
-        for part, weights, (number, group) in _exponentials(query, key, full, ctx.groups, ctx.stable):
+        for part, weights, (number, group) in _exponentials(query, key, full, ctx.groups, ctx.shifted):
             if buffer.shape != weights.shape:
                 buffer = torch.empty_like(weights)
             q, k, v, g = (t[part].flatten(0, 1) for t in (query, key, value, extended))
@@ -172,24 +175,30 @@ class _ChunkedAttention(torch.autograd.Function):
         return d_qkv, d_bias, d_prompts, None if d_scores is None else d_scores.transpose(1, 2), None
 
 
-def _needs_shift(query: Tensor, key: Tensor, bias: Tensor) -> bool:
-    """Whether an exponential could leave the range of the type unless each row's maximum is taken off first."""
-    finite = bias.masked_fill(bias.isneginf(), 0).abs().max()
-    bound = query.square().sum(2).max().sqrt() * key.square().sum(2).max().sqrt() + finite
-    return not bool(bound < _SAFE_EXPONENT)
+def _need_shift(query: Tensor, key: Tensor, bias: Tensor) -> list[bool]:
+    """For each class, whether an exponential could leave the range of the type unless each row's maximum is taken off
+    first. One class's answer must not hang on another's: the results differ in their last digits."""
+
+    def largest(x: Tensor) -> Tensor:
+        return x.reshape(len(bias), -1).amax(1)
+
+    finite = largest(bias.masked_fill(bias.isneginf(), 0).abs())
+    bound = (largest(query.square().sum(2)) * largest(key.square().sum(2))).sqrt() + finite
+    return [not below for below in (bound < _SAFE_EXPONENT).tolist()]
 
 
 def _exponentials(
-    query: Tensor, key: Tensor, bias: Tensor, groups: Groups, stable: bool
+    query: Tensor, key: Tensor, bias: Tensor, groups: Groups, shifted: Sequence[bool]
 ) -> Iterator[tuple[slice, Tensor, tuple[int, int]]]:
     """(windows, 2^(q k^T + bias) (windows * H, L, S), class and group) for a few windows at a time; the next turn
     overwrites the powers.
 
-    query (W, H, d, L), key (W, H, d, S), bias (N, G, H, L, S).
+    query (W, H, d, L), key (W, H, d, S), bias (N, G, H, L, S); shifted: of each class, as in `_need_shift`.
     """
     shape = bias.shape[2:]
     most = max(1, _CHUNK_ELEMENTS // math.prod(shape))
-    buffer = torch.empty(min(len(query), most) * shape[0], *shape[1:], dtype=query.dtype)
+    largest = max(windows for windows, _ in groups)
+    buffer = torch.empty(min(largest, most) * shape[0], *shape[1:], dtype=query.dtype)
     start = 0
     for number in range(len(bias)):
         for group, (windows, _) in enumerate(groups):
@@ -199,7 +208,7 @@ def _exponentials(
                 q, k = query[part].flatten(0, 1), key[part].flatten(0, 1)
                 logits = torch.bmm(q.transpose(1, 2), k, out=buffer[: len(q)])
                 logits.view(-1, *shape).add_(bias[number, group])
-                if stable:
+                if shifted[number]:
                     logits.sub_(logits.amax(-1, keepdim=True))
                 yield part, logits.exp2_(), (number, group)
             start = end

@@ -46,8 +46,8 @@ class Comparison:
 class Lesson:
     """One drawing, from which any method learns.
 
-    ours: how many seconds tuning took on the same drawing in an earlier run, if it did; across: whether the structure
-    is to be found in other scans.
+    ours: how many seconds our token took on the same drawing in an earlier run, if it did; across: whether the
+    structure is to be found in other scans.
     """
 
     def __init__(self, scans: Sequence[DrawnScan], setup: Setup, ours: Result | None = None, *, across: bool = False):

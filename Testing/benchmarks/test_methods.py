@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 
 from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.annotation import Annotation
+from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.inference import random_walk
 from PromptSegLib.inference.evaluation import evaluate
 from PromptSegLib.inference.segmenter import Segmenter
 from PromptSegLib.tokens.class_token import ClassToken
 from Testing.benchmarks import across, corrections
-from Testing.benchmarks.comparing import Comparison
+from Testing.benchmarks.comparing import Comparison, Lesson
 from Testing.benchmarks.data import Case
-from Testing.benchmarks.measuring import measured
+from Testing.benchmarks.measuring import Cost, measured
 from Testing.benchmarks.methods import promptseg
 from Testing.benchmarks.methods.method import Method, Setup, as_drawn, told_ends
 from Testing.benchmarks.methods.promptseg import NETWORK_ALONE, PROMPTSEG, tune_token
@@ -110,11 +112,24 @@ def test_corrections_go_on_from_the_round_before(tmp_path: Path, monkeypatch: py
     assert [start is None for start in starts] == 2 * [True, False, False], "a chain is run anew as a whole"
 
 
-def test_across_scans_a_token_of_a_few_slices_knows_its_size_as_from_the_commands() -> None:
-    tuned = tune_token([drawn_scan()], Setup(tiny_backbone(), FAST))
-    told = across._told(tuned, [drawn_scan()])
-    assert tuned.token.size is None and told.token.size is not None
-    assert across._told(told, [drawn_scan()]).token is told.token
+def test_across_scans_a_token_of_a_few_slices_knows_its_size_as_from_the_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[ClassToken] = []
+    real = across.find
+
+    def noting(method: Method, learned: Any, image: Volume, annotation: Annotation | None) -> tuple[np.ndarray, Cost]:
+        used.append(learned.token)
+        return real(method, learned, image, annotation)
+
+    monkeypatch.setattr(across, "find", noting)
+    setup, (image, truth) = Setup(tiny_backbone(), FAST), scan()
+    other = ("other", image, image.with_array(truth.astype(np.uint8)))
+    comparison, results = Comparison([PROMPTSEG], setup, [0]), Results(tmp_path / "across.csv")
+    across.learn_and_find([drawn_scan()], [other], "organ", 1, 0, comparison, results)
+    assert [token.size is None for token in used] == [False]
+    learned, _ = Lesson([drawn_scan()], setup).learn(PROMPTSEG)
+    assert learned.token.size is None, "in the drawn scan it is not needed"
 
 
 def test_methods_are_chosen_by_name() -> None:

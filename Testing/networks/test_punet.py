@@ -257,6 +257,8 @@ def test_a_class_is_bit_identical_whatever_is_beside_it(preset: PUNetPreset, var
     image = torch.randn(2, 1, *preset.patch)
     with torch.no_grad():
         prompts = make_prompts(network, variant, 3)
+        for name in (name for name in prompts if name.endswith("scores")):
+            prompts[name][2] += 100
         alone = logits_of(network, image, pick(prompts, [0]))
         beside_one = logits_of(network, image, pick(prompts, [0, 1]))[:2]
         beside_other = logits_of(network, image, pick(prompts, [0, 2]))[:2]
@@ -377,10 +379,22 @@ def test_window_attention_without_prompts() -> None:
 
 
 def test_fused_attention_is_the_same() -> None:
-    qkv, bias, prompts, scores = attention_inputs(torch.float32)
-    assert_near(_fused_attention(qkv, bias, GROUPS, PromptKeys(prompts, scores)), attend(qkv, bias, prompts, scores))
-    expected = plain_attention(qkv, bias, None, None)
-    assert_near(_fused_attention(qkv, bias, (*GROUPS, *GROUPS), None), expected)
+    inputs = qkv, bias, prompts, scores = attention_inputs(torch.float32)
+    found, expected = _fused_attention(qkv, bias, GROUPS, PromptKeys(prompts, scores)), attend(*inputs)
+    assert_near(found, expected)
+    assert_same_gradients(found, expected, inputs)
+    without = _fused_attention(qkv, bias, (*GROUPS, *GROUPS), None)
+    assert_near(without, plain_attention(qkv, bias, None, None))
+
+
+def assert_same_gradients(found: Tensor, expected: Tensor, inputs: tuple[Tensor, ...]) -> None:
+    weight = torch.randn_like(found)
+    for mine, theirs in zip(
+        torch.autograd.grad((found * weight).sum(), inputs),
+        torch.autograd.grad((expected * weight).sum(), inputs),
+        strict=True,
+    ):
+        assert_near(mine, theirs)
 
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 30.0])
@@ -390,13 +404,7 @@ def test_attention_stays_exact_for_logits_small_and_large(size: float) -> None:
         inputs[0][:, :, 0] *= size
     found, expected = attend(*inputs), plain_attention(*inputs)
     assert_near(found, expected)
-    weight = torch.randn_like(found)
-    for mine, theirs in zip(
-        torch.autograd.grad((found * weight).sum(), inputs),
-        torch.autograd.grad((expected * weight).sum(), inputs),
-        strict=True,
-    ):
-        assert_near(mine, theirs)
+    assert_same_gradients(found, expected, inputs)
 
 
 PLANS = [
