@@ -52,7 +52,7 @@ def tune_files(
     """Learn a class from files and write its token. All that can be wrong is found before the long work begins.
 
     looking: called with the fraction done while the rest of a structure is looked for that was drawn in part, for the
-    sake of its height and size.
+    sake of its height, size and shape.
     """
     require_pairs(job.images, job.drawings)
     require_token_path(job.out)

@@ -59,7 +59,7 @@ class _Class:
     is_learned_here: bool = False
     """Whether the token was last learned from a drawing on this scan."""
     is_told_by_result: bool = False
-    """Whether the token has height and size from what was found with it, since the drawing did not show them."""
+    """Whether the token has height, size and shape from what was found with it, since the drawing did not show them."""
     doubt: tuple[int, np.ndarray] | None = None
     """Array axis of the last segmentation's slices, and how many pixels of each it left undecided."""
     ahead: Iterator[bool] = field(default_factory=lambda: iter(()))
@@ -333,15 +333,15 @@ class Session:
         return self._on_gpu_or_cpu(run)
 
     def _told_by(self, result: SegmentedClass, entry: _Class, image: Volume) -> bytes | None:
-        """Let the token know height and size of what was found on the scan that it was learned from, if its drawing did
-        not show them; returns its file's content if it changed."""
+        """Let the token know height, size and shape of what was found on the scan that it was learned from, if its
+        drawing did not show them; returns its file's content if it changed."""
         token, drawing = entry.token, entry.drawing
         if token is None or drawing is None or not entry.is_learned_here or not result.mask.any():
             return None
         if token.size is not None and not entry.is_told_by_result:
             return None
         showing = [index for index, plane in drawing.planes.items() if (plane == 1).any()]
-        found = FoundStructure(image, result.box, result.ml, drawing.axis, showing)
+        found = FoundStructure(image, result.box, result.mask, result.ml, drawing.axis, showing)
         entry.token, entry.is_told_by_result = as_found(token, [found]), True
         is_same = (entry.token.height, entry.token.size) == (token.height, token.size)
         return None if is_same else entry.token.to_bytes()

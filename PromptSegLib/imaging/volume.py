@@ -7,6 +7,7 @@ conventionally oriented 2-D images without copying it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import permutations, product
 
@@ -154,6 +155,12 @@ class SliceStack:
         row_step, column_step = self._steps
         slices, rows, columns = (self._order.index(axis) for axis in range(3))
         return stack[:, ::row_step, ::column_step].transpose(slices, rows, columns)
+
+    def axes(self, geometry: Geometry) -> np.ndarray:
+        """(3, 3); column k is the LPS unit vector along axis k (images, rows, columns) of this stack of a volume."""
+        steps = np.array([1, *(int(math.copysign(1, step)) for step in self._steps)])
+        turned: np.ndarray = np.array(geometry.direction)[:, self._order] * steps
+        return turned
 
     def locate(self, voxel: tuple[int, int, int]) -> tuple[int, int, int]:
         """(image, row, column) in the stack of an array index (slice, row, column)."""

@@ -46,13 +46,19 @@ class Found:
             self.parts.append(((part, rows, columns), logits[:, rows, columns].astype(np.float16)))
 
     def neighborhood(
-        self, stack: SliceStack, *, one_piece: bool, likelihood: Likelihood | None = None
+        self,
+        stack: SliceStack,
+        *,
+        one_piece: bool,
+        likelihood: Likelihood | None = None,
+        margin_mm: float = MARGIN_MM,
     ) -> Neighborhood | None:
         """The surroundings of what was found; None for nothing.
 
         Args:
             one_piece: those of the largest piece alone.
             likelihood: makes it the piece with most voxels where the structure is likely to lie.
+            margin_mm: how far they reach beyond what was found.
         """
         positive = [place for place, logits in self.parts if (logits > 0).any()]
         if not positive:
@@ -69,8 +75,8 @@ class Found:
         inside = large[pieces]
         place = tuple(
             slice(
-                max(0, outer.start + inner.start - math.ceil(MARGIN_MM / mm)),
-                min(length, outer.start + inner.stop + math.ceil(MARGIN_MM / mm)),
+                max(0, outer.start + inner.start - math.ceil(margin_mm / mm)),
+                min(length, outer.start + inner.stop + math.ceil(margin_mm / mm)),
             )
             for outer, inner, mm, length in zip(around, bounding_box(inside), stack.spacing, stack.shape, strict=True)
         )

@@ -4,7 +4,7 @@ it."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,10 +19,14 @@ from PromptSegLib.imaging.working_grid import WorkingGrid
 from PromptSegLib.inference.appearance import appearance_logits
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.extent import Extent
+from PromptSegLib.inference.fitting import Template
 from PromptSegLib.inference.random_walk import random_walk
 from PromptSegLib.tokens.size import Size
 
 MARGIN_MM = 10.0
+SHAPED_MARGIN_MM = 25.0
+"""Where the structure's shape is known, which may add what the network missed beside what it found."""
+
 MOST_VOXELS = 1_500_000
 """Larger surroundings are settled on a coarser plane: a random walk takes a second and 60 MB for so many voxels."""
 
@@ -46,8 +50,8 @@ class Neighborhood:
     """A box of a stack around a drawing or what was found, and the logits found in it.
 
     place: (slices, rows, columns) of the stack; known: bool, voxels whose class the user gave, None if the user drew
-    nothing here; inside: bool, those of this class, or what was found of it; logits: float16; extent, size: to be
-    expected, where nothing was drawn.
+    nothing here; inside: bool, those of this class, or what was found of it; logits: float16; extent, size,
+    template: of the structure, where it was not drawn.
     """
 
     place: Place
@@ -56,6 +60,7 @@ class Neighborhood:
     logits: np.ndarray
     extent: Extent | None = None
     size: Size | None = None
+    template: Template | None = None
 
     @classmethod
     def of(cls, drawn: Drawn, label: int, stack: SliceStack) -> Neighborhood | None:
@@ -125,35 +130,52 @@ class Neighborhood:
         spacing = (stack.spacing[0], row_mm, column_mm)
         if self.known is None:
             anywhere = np.ones(share.shape, dtype=bool)
-            likelier = UNDRAWN_OFFSET + appearance_logits(values, share > 0.5, anywhere, spacing[1:])
-            prior = special.expit(found + likelier)
-            walked = random_walk(values, prior, ~anywhere, spacing, check)
+            prior = found + UNDRAWN_OFFSET + appearance_logits(values, share > 0.5, anywhere, spacing[1:])
+            settled = self._as_expected(_walked(values, prior, spacing, check), stack, spacing)
+            if self.template is not None and (settled > 0).any():
+                middle_mm = np.argwhere(share > 0.5).mean(axis=0) * spacing
+                prior += self.template.logits(special.expit(settled), middle_mm, spacing, check)
+                settled = self._as_expected(_walked(values, prior, spacing, check), stack, spacing)
         else:
             fixed = _on(grid, self.known, _as_float) > 0.99
             prior = special.expit(found + appearance_logits(values, share > 0.5, fixed, spacing[1:]))
             prior = np.where(fixed, share, prior).astype(np.float32)
-            walked = random_walk(values, prior, fixed, spacing, check)
-        settled = special.logit(np.clip(walked, _SUREST, 1 - _SUREST))
-        shown = slice(0, len(settled))
-        if self.extent is not None and (settled > 0).any():
-            shown = self.extent.likeliest(_slice_logits(settled), slices.start, spacing[0])
-            settled[: shown.start] = settled[shown.stop :] = _NOTHING
-        if self.size is not None:
-            # Of a structure that the scan cuts off, less is to be expected: it may be cut back, and not filled up.
-            shifts = _SHIFTS[_SHIFTS <= 0] if self._is_cut_off(stack, shown) else _SHIFTS
-            volumes = np.array([np.count_nonzero(settled > -shift) for shift in shifts]) * math.prod(spacing) / 1000
-            settled += np.float32(self.size.likeliest(volumes, shifts))
+            settled = _logits(random_walk(values, prior, fixed, spacing, check))
         for first in range(0, len(settled), _AT_ONCE):
             part = torch.from_numpy(settled[first : first + _AT_ONCE])
             logits: np.ndarray = grid.from_working(part).numpy()
             start = slices.start + first
             yield (slice(start, start + len(part)), rows, columns), logits
 
+    def _as_expected(self, settled: np.ndarray, stack: SliceStack, spacing: Sequence[float]) -> np.ndarray:
+        """Logits that end where the structure is to be expected to end, and make it about as large."""
+        shown = slice(0, len(settled))
+        if self.extent is not None and (settled > 0).any():
+            shown = self.extent.likeliest(_slice_logits(settled), self.place[0].start, spacing[0])
+            settled[: shown.start] = settled[shown.stop :] = _NOTHING
+        if self.size is not None:
+            # Of a structure that the scan cuts off, less is to be expected: it may be cut back, and not filled up.
+            shifts = _SHIFTS[_SHIFTS <= 0] if self._is_cut_off(stack, shown) else _SHIFTS
+            volumes = np.array([np.count_nonzero(settled > -shift) for shift in shifts]) * math.prod(spacing) / 1000
+            settled += np.float32(self.size.likeliest(volumes, shifts))
+        return settled
+
     def _is_cut_off(self, stack: SliceStack, shown: slice) -> bool:
         """Whether the scan ends where the structure does not; shown: slices of the box that were kept of it."""
         slices = self.place[0]
         at_start = slices.start + shown.start == 0 and bool(self.inside[0].any())
         return at_start or (slices.start + shown.stop == stack.shape[0] and bool(self.inside[-1].any()))
+
+
+def _walked(values: np.ndarray, prior: np.ndarray, spacing: Sequence[float], check: Callable[[], None]) -> np.ndarray:
+    """Logits after a random walk where no voxel is known; prior: logits."""
+    nothing = np.zeros(values.shape, dtype=bool)
+    return _logits(random_walk(values, special.expit(prior), nothing, spacing, check))
+
+
+def _logits(probability: np.ndarray) -> np.ndarray:
+    logits: np.ndarray = special.logit(np.clip(probability, _SUREST, 1 - _SUREST))
+    return logits
 
 
 def _slice_logits(logits: np.ndarray) -> np.ndarray:

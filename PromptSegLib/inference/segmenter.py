@@ -19,9 +19,10 @@ from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.inference.components import keep_pieces
 from PromptSegLib.inference.drawn import Drawn, fuse, keep_drawn
 from PromptSegLib.inference.extent import Extent
+from PromptSegLib.inference.fitting import Template
 from PromptSegLib.inference.found import Found, likelihood
 from PromptSegLib.inference.merging import MergedClasses
-from PromptSegLib.inference.neighborhood import Neighborhood
+from PromptSegLib.inference.neighborhood import MARGIN_MM, SHAPED_MARGIN_MM, Neighborhood
 from PromptSegLib.inference.predictor import NO_BODY, Predictor
 from PromptSegLib.inference.reach import Reach, visits
 from PromptSegLib.inference.scan_features import ScanFeatures
@@ -157,6 +158,7 @@ class Segmenter:
                 neighborhood = self._around(found, number, middles, unlikely[number], group, merged)
                 if neighborhood is not None:
                     neighborhood.extent = self._extent(number, image, group)
+                    neighborhood.template = self._template(number, image, group)
                     neighborhoods[number] = neighborhood
                     chosen[number] = partial(neighborhood.on_scan, group.stack, image.array.shape)
             source = group.stack.view(image.array)
@@ -217,7 +219,8 @@ class Segmenter:
         token = self.tokens[number]
         one_piece = self._is_one_piece(number)
         likely = likelihood(token.place, middles, against, group.stack)
-        neighborhood = found.neighborhood(group.stack, one_piece=one_piece, likelihood=likely)
+        margin_mm = SHAPED_MARGIN_MM if one_piece and token.shapes else MARGIN_MM
+        neighborhood = found.neighborhood(group.stack, one_piece=one_piece, likelihood=likely, margin_mm=margin_mm)
         if neighborhood is not None and (one_piece or token.pieces == "many"):
             neighborhood.size = token.size
         if neighborhood is not None and not one_piece:
@@ -235,6 +238,13 @@ class Segmenter:
         if not self._is_one_piece(number) or token.height is None or group.stack.axis != body_axis(image):
             return None
         return Extent.of(token.height, outline(image, group.window.kind), heights_mm(image))
+
+    def _template(self, number: int, image: Volume, group: _Group) -> Template | None:
+        """What is known of the shape of a structure of one piece."""
+        shapes = self.tokens[number].shapes
+        if not shapes or not self._is_one_piece(number):
+            return None
+        return Template(shapes, group.stack.axes(image.geometry))
 
     def _unlikely(self, number: int, image: Volume, group: _Group, check: Callable[[], None]) -> np.ndarray | None:
         """What speaks against each voxel of the stack by its height in the body, as a logit; None for nothing."""

@@ -1,4 +1,4 @@
-"""What a token learns from its own result: where drawings show only a part, height and size of the structure."""
+"""What a token learns from its own result: where drawings show only a part, height, size and shape of the structure."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def told_by_results(
     report: Callable[[float], None] = lambda fraction: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ClassToken:
-    """The token with height and size of what it finds on the scans that it was learned from, where some slices were
-    drawn; as it is if it knows its size.
+    """The token with height, size and shape of what it finds on the scans that it was learned from, where some slices
+    were drawn; as it is if it knows its size.
 
     Args:
         report: called with the fraction done.
@@ -47,8 +47,8 @@ def told_by_results(
         mask = result.labels.array == 1
         if mask.any():
             ml = np.count_nonzero(mask) * scan.image.geometry.voxel_volume_mm3 / 1000
-            annotation = scan.annotation
-            found.append(FoundStructure(scan.image, bounding_box(mask), ml, annotation.axis, annotation.showing))
+            annotation, box = scan.annotation, bounding_box(mask)
+            found.append(FoundStructure(scan.image, box, mask[box], ml, annotation.axis, annotation.showing))
     return as_found(token, found)
 
 

@@ -1,4 +1,5 @@
-"""What a drawing tells of a structure besides its looks: in how many pieces, how large, and where in the body it is."""
+"""What a drawing tells of a structure besides its looks: in how many pieces, how large, of which shape, and
+where in the body it is."""
 
 from __future__ import annotations
 
@@ -12,8 +13,10 @@ from PromptSegLib.imaging.body import body_middles
 from PromptSegLib.imaging.outline import body_axis, heights_mm, outline
 from PromptSegLib.imaging.volume import Volume, slice_stack
 from PromptSegLib.imaging.window import Window
+from PromptSegLib.learning.shapes import shape_of, spread
 from PromptSegLib.tokens.class_token import ClassToken
 from PromptSegLib.tokens.height import Height, Level
+from PromptSegLib.tokens.shape import Shape
 from PromptSegLib.tokens.size import Size
 
 _CRUMB = 0.1
@@ -60,6 +63,14 @@ def volume_ml(annotation: Annotation) -> float | None:
     return voxels * annotation.geometry.voxel_volume_mm3 / 1000
 
 
+def shapes_of(annotations: Sequence[Annotation]) -> tuple[Shape, ...]:
+    """Of the structures that were wholly drawn and lie wholly in their scan; of many, of some whose sizes differ."""
+    volumes = [(volume, annotation) for annotation in annotations if (volume := volume_ml(annotation)) is not None]
+    chosen = [volumes[number][1] for number in spread([volume for volume, _ in volumes])]
+    shapes = (shape_of(annotation.label_map == annotation.label, annotation.geometry) for annotation in chosen)
+    return tuple(shape for shape in shapes if shape is not None)
+
+
 def offsets_mm(image: Volume, annotation: Annotation, window: Window) -> np.ndarray:
     """(n, 2): how far from the middle of the body, along rows and columns of their slice, each drawn pixel of the
     structure lies; not a number where the scan does not show it."""
@@ -81,11 +92,12 @@ def level(image: Volume, annotation: Annotation, window: Window) -> Level | None
 
 @dataclass(frozen=True)
 class FoundStructure:
-    """Of what was found on a scan that was drawn on: the box of the scan's array that holds it, and its volume. axis,
-    showing: array axis and indices of the slices that were drawn and show it."""
+    """What was found on a scan that was drawn on: the box of the scan's array that holds it, its voxels there, bool,
+    and its volume. axis, showing: array axis and indices of the slices that were drawn and show it."""
 
     image: Volume
     box: tuple[slice, slice, slice]
+    mask: np.ndarray
     ml: float
     axis: int
     showing: Sequence[int]
@@ -113,12 +125,19 @@ class FoundStructure:
 
 
 def as_found(token: ClassToken, found: Sequence[FoundStructure]) -> ClassToken:
-    """The token of a structure that was drawn in part, with height and size of what was found of it on these scans, as
-    far as the drawings support it."""
+    """The token of a structure that was drawn in part, with height, size and shape of what was found of it on these
+    scans, as far as the drawings support it."""
     supported = [structure for structure in found if structure.is_supported]
     levels = [level for level in (structure.level(token.window) for structure in supported) if level is not None]
-    sizes = [structure.ml for structure in supported if structure.is_inside]
-    return replace(token, height=Height.of(levels) or token.height, size=Size.of(sizes) or token.size)
+    inside = [structure for structure in supported if structure.is_inside]
+    sizes = [structure.ml for structure in inside]
+    shapes = (shape_of(inside[i].mask, inside[i].image.geometry) for i in spread(sizes))
+    return replace(
+        token,
+        height=Height.of(levels) or token.height,
+        size=Size.of(sizes) or token.size,
+        shapes=tuple(shape for shape in shapes if shape is not None) or token.shapes,
+    )
 
 
 def _level(image: Volume, window: Window, first: int | None, last: int | None) -> Level | None:

@@ -17,10 +17,11 @@ from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import SliceStack, Volume, slice_stack
 from PromptSegLib.imaging.window import KIND_NAMES, Window, window_for
 from PromptSegLib.imaging.working_grid import WorkingGrid, body_box, working_spacing
-from PromptSegLib.learning.anatomy import is_one_piece, level, offsets_mm, volume_ml
+from PromptSegLib.learning.anatomy import is_one_piece, level, offsets_mm, shapes_of, volume_ml
 from PromptSegLib.tokens.class_token import ClassToken
 from PromptSegLib.tokens.height import Height
 from PromptSegLib.tokens.place import Place
+from PromptSegLib.tokens.shape import Shape
 from PromptSegLib.tokens.size import Size
 
 MIN_BOX = 128
@@ -76,7 +77,7 @@ class Drawing:
     """The drawn slices of all scans at one working spacing.
 
     empty_share: of what is learned from, how much may show nothing of the structure where some of it does; place and
-    height: of the structure in the body, and size: if they can be told.
+    height: of the structure in the body, size and shapes: if they can be told.
     """
 
     slices: tuple[WorkingSlice, ...]
@@ -89,6 +90,7 @@ class Drawing:
     place: Place | None = None
     height: Height | None = None
     size: Size | None = None
+    shapes: tuple[Shape, ...] = ()
 
     @cached_property
     def empty_weight(self) -> float:
@@ -161,6 +163,7 @@ def prepare_drawing(
         place=Place.of(np.concatenate(offsets)),
         height=Height.of([found for found in levels if found is not None]),
         size=Size.of([volume for volume in volumes if volume is not None]),
+        shapes=shapes_of([scan.annotation for scan in scans]),
     )
 
 

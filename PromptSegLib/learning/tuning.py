@@ -97,6 +97,7 @@ def tune(
             place=drawing.place,
             height=drawing.height or (earlier.height if earlier else None),
             size=drawing.size or (earlier.size if earlier else None),
+            shapes=drawing.shapes or (earlier.shapes if earlier else ()),
             profile=profile,
             numbers={key: value.detach().cpu().float().numpy() for key, value in tuner.best.items()},
             training=Training(

@@ -28,30 +28,22 @@ from PromptSegLib.tokens.records import (
     checked_name,
     printable,
 )
+from PromptSegLib.tokens.shape import Shape, parse_shapes, split_shapes
+from PromptSegLib.tokens.shape import numbers_of as numbers_of_shapes
 from PromptSegLib.tokens.size import Size
-
-FORMAT = "promptseg-class-token"
-FORMAT_VERSION = 1
-CENTERS_VERSION = 2
-"""Of files with centers; a token without any is written as version 1, which earlier PromptSegs read."""
+from PromptSegLib.tokens.token_file import (
+    CENTERS,
+    FORMAT,
+    LARGEST_BYTES,
+    PLAIN,
+    SHAPES,
+    TokenFormat,
+    in_order,
+    read_metadata,
+)
 
 SUFFIX = ".promptseg"
-MAX_BYTES = 256 * 1024
-MAX_BYTES_WITH_CENTERS = 512 * 1024
 PLANES = ("axial", "coronal", "sagittal")
-
-
-@dataclass(frozen=True)
-class _Format:
-    """A version of the file, and how many bytes it and its description take at most."""
-
-    version: int
-    most_bytes: int
-    most_description: int
-
-
-_WITHOUT_CENTERS = _Format(FORMAT_VERSION, MAX_BYTES, 16 * 1024)
-_WITH_CENTERS = _Format(CENTERS_VERSION, MAX_BYTES_WITH_CENTERS, 128 * 1024)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +63,7 @@ class ClassToken:
         place: where in the body's cross sections it lies; None if that was not recorded or could not be told.
         height: at which height in the body; None likewise.
         size: how large it is; None if that was not recorded, or no scan was wholly drawn.
+        shapes: what it looks like in space in some scans, likewise.
         profile: what the scans that it was learned from are like; None if that was not recorded.
         centers: for other hospitals or scanners; the token itself, without any of them, is their base.
     """
@@ -90,6 +83,7 @@ class ClassToken:
     place: Place | None = None
     height: Height | None = None
     size: Size | None = None
+    shapes: tuple[Shape, ...] = ()
     profile: Profile | None = None
     centers: tuple[Center, ...] = ()
 
@@ -116,11 +110,11 @@ class ClassToken:
 
     def to_bytes(self) -> bytes:
         """The content of the token's file, the same bytes for equal tokens; `parse_token` is the inverse."""
-        kind = _WITH_CENTERS if self.centers else _WITHOUT_CENTERS
-        metadata = {"format": FORMAT, "version": str(kind.version), "token": json.dumps(self.describe())}
+        kind = SHAPES if self.shapes else CENTERS if self.centers else PLAIN
+        metadata = {"format": FORMAT, "version": kind.version, "token": json.dumps(self.describe())}
         numbers = {name: np.ascontiguousarray(n, dtype=np.float32) for name, n in self.numbers.items()}
         deltas = {name: np.ascontiguousarray(n, dtype=np.float16) for name, n in numbers_of(self.centers).items()}
-        data = _in_order(save(numbers | deltas, metadata))
+        data = in_order(save(numbers | deltas | numbers_of_shapes(self.shapes), metadata))
         if len(data) > kind.most_bytes or sum(map(len, metadata.values())) > kind.most_description:
             advice = "remove or merge some of its centers" if self.centers else "shorten its name"
             raise InputError(
@@ -150,6 +144,8 @@ class ClassToken:
             described["height"] = self.height.describe()
         if self.size is not None:
             described["size"] = self.size.describe()
+        if self.shapes:
+            described["shapes"] = [shape.describe() for shape in self.shapes]
         if self.profile is not None:
             described["profile"] = self.profile.describe()
         if self.centers:
@@ -181,10 +177,9 @@ def load_token(path: str | Path) -> ClassToken:
     if not path.is_file():
         raise InputError(f"there is no class token {path}: check the path")
     size = path.stat().st_size
-    if size > MAX_BYTES_WITH_CENTERS:
+    if size > LARGEST_BYTES:
         raise InputError(
-            f"{path} has {size} bytes, and a class token has at most {MAX_BYTES_WITH_CENTERS}: "
-            "this is another kind of file"
+            f"{path} has {size} bytes, and a class token has at most {LARGEST_BYTES}: this is another kind of file"
         )
     try:
         data = path.read_bytes()
@@ -195,75 +190,25 @@ def load_token(path: str | Path) -> ClassToken:
 
 def parse_token(data: bytes, source: str = "the class token") -> ClassToken:
     """As `load_token`, from the content of a file; ``source`` is what a message calls it."""
-    if len(data) > MAX_BYTES_WITH_CENTERS:
-        raise InputError(
-            f"{source} has {len(data)} bytes, more than a class token's {MAX_BYTES_WITH_CENTERS}: choose another"
-        )
-    metadata = _metadata(data, source)
-    with_centers = metadata["version"] == str(CENTERS_VERSION)
+    if len(data) > LARGEST_BYTES:
+        raise InputError(f"{source} has {len(data)} bytes, more than a class token's {LARGEST_BYTES}: choose another")
+    kind, metadata = read_metadata(data, source)
     try:
         numbers = load(data)
     except (SafetensorError, KeyError) as error:
         raise InputError(f"{source} is damaged or cut off ({error}): get the file again") from error
     for name, array in numbers.items():
-        if array.dtype != np.float32 and not (with_centers and array.dtype == np.float16):
+        if array.dtype not in kind.types:
             raise InputError(f"{source}: {name!r:.80} is {array.dtype}, not float32: the file is damaged")
         if not np.isfinite(array).all():
             raise InputError(f"{source}: {name!r:.80} holds values that are not finite: train the class again")
     try:
-        return _from_description(json.loads(metadata["token"]), numbers, with_centers)
+        return _from_description(json.loads(metadata["token"]), numbers, kind)
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise InputError(f"{source} has a damaged description ({error}): get the file again") from error
 
 
-def _in_order(data: bytes) -> bytes:
-    """The same safetensors file with a sorted header: as written, its order is left to chance, and equal tokens differ
-    in their bytes."""
-    length = int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + data[8 + length :]
-
-
-def _metadata(data: bytes, source: str) -> dict[str, str]:
-    """The header's metadata; the length that the file declares is checked before it is believed."""
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > len(data) - 8:
-        raise InputError(f"{source} is damaged or cut off: get the file again")
-    try:
-        header = json.loads(data[8 : 8 + length])
-        metadata = header.pop("__metadata__", {})
-        is_token = metadata.get("format") == FORMAT and all(isinstance(v, str) for v in metadata.values())
-    except (AttributeError, RecursionError, TypeError, ValueError) as error:
-        raise InputError(f"{source} is not a class token: choose a file written by PromptSeg") from error
-    if not is_token:
-        raise InputError(f"{source} is not a class token: choose a file written by PromptSeg")
-    with_centers = metadata.get("version") == str(CENTERS_VERSION)
-    kind = _WITH_CENTERS if with_centers else _WITHOUT_CENTERS
-    if metadata.get("version") != str(kind.version):
-        raise InputError(
-            f"{source} has token format {metadata.get('version')!r:.20}, not '{FORMAT_VERSION}' "
-            f"or '{CENTERS_VERSION}': update PromptSeg"
-        )
-    if len(data) > kind.most_bytes:
-        raise InputError(
-            f"{source} has {len(data)} bytes, and a class token without centers at most {kind.most_bytes}: "
-            "this is another kind of file"
-        )
-    if sum(len(v) for v in metadata.values()) > kind.most_description:
-        raise InputError(f"{source} has a description of more than {kind.most_description} bytes: the file is damaged")
-    declared = 0
-    for entry in header.values():
-        shape = entry.get("shape") if isinstance(entry, dict) else None
-        if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
-            raise InputError(f"{source} has a damaged table of numbers: get the file again")
-        declared += math.prod(shape)
-    if declared * (2 if with_centers else 4) > kind.most_bytes:
-        raise InputError(f"{source} declares more numbers than a class token can hold: the file is damaged")
-    return dict(metadata)
-
-
-def _from_description(data: dict[str, Any], numbers: dict[str, np.ndarray], with_centers: bool) -> ClassToken:
+def _from_description(data: dict[str, Any], numbers: dict[str, np.ndarray], kind: TokenFormat) -> ClassToken:
     color = tuple(int(c) for c in data["color"])
     if len(color) != 3 or not all(0 <= c <= 255 for c in color):
         raise ValueError("color is not three numbers from 0 to 255")
@@ -277,8 +222,10 @@ def _from_description(data: dict[str, Any], numbers: dict[str, np.ndarray], with
         raise ValueError("window is not finite")
     terminology = data["terminology"]
     place, height, size, profile = (data.get(key) for key in ("place", "height", "size", "profile"))
-    base, deltas = split_numbers(numbers, len(data["centers"])) if with_centers else (numbers, [])
-    if with_centers and not deltas:
+    centers = data["centers"] if kind is CENTERS else data.get("centers", []) if kind is SHAPES else []
+    trained, stored_shapes = split_shapes(numbers) if kind is SHAPES else (numbers, {})
+    base, deltas = split_numbers(trained, len(centers))
+    if kind is CENTERS and not deltas:
         raise ValueError("no centers")
     if any(array.dtype != np.float32 for array in base.values()):
         raise ValueError("a number of the token itself is not float32")
@@ -303,5 +250,6 @@ def _from_description(data: dict[str, Any], numbers: dict[str, np.ndarray], with
         height=None if height is None else Height.parse(height),
         size=None if size is None else Size.parse(size),
         profile=None if profile is None else Profile.parse(profile),
-        centers=parse_centers(data["centers"], deltas) if with_centers else (),
+        shapes=parse_shapes(data["shapes"], stored_shapes) if kind is SHAPES else (),
+        centers=parse_centers(centers, deltas),
     )

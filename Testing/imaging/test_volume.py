@@ -98,6 +98,18 @@ def test_through_plane_axis(spacing: tuple[float, float, float], axis: int) -> N
 
 @given(geometries, st.integers(0, 2))
 @settings(max_examples=50, deadline=None)
+def test_axes_of_a_stack_are_those_of_its_voxels(geometry: Geometry, axis: int) -> None:
+    stack = slice_stack(geometry, axis)
+    indices = np.stack(np.meshgrid(*map(np.arange, geometry.shape), indexing="ij"), axis=-1)
+    places = indices @ geometry.affine[:3, :3].T
+    viewed = np.stack([stack.view(places[..., k]) for k in range(3)], axis=-1)
+    for step in range(3):
+        along = np.diff(viewed, axis=step).reshape(-1, 3)
+        assert np.allclose(along, stack.axes(geometry)[:, step] * stack.spacing[step], atol=1e-6)
+
+
+@given(geometries, st.integers(0, 2))
+@settings(max_examples=50, deadline=None)
 def test_restore_inverts_view_without_copying(geometry: Geometry, axis: int) -> None:
     array = np.arange(np.prod(geometry.shape)).reshape(geometry.shape)
     stack = slice_stack(geometry, axis)

@@ -1,4 +1,4 @@
-"""Tokens of structures that were drawn in part learn height and size from what they find."""
+"""Tokens of structures that were drawn in part learn height, size and shape from what they find."""
 
 from __future__ import annotations
 
@@ -34,14 +34,16 @@ def test_size_and_height_of_what_was_found() -> None:
     assert knows.height is not None
     (level,) = knows.height.levels
     assert level.low_mm == pytest.approx(shows[0], abs=10) and level.high_mm == pytest.approx(shows[-1], abs=10)
-    assert replace(knows, size=None, height=None).to_bytes() == token.to_bytes(), "and nothing else"
+    (shape,) = knows.shapes
+    assert np.count_nonzero(shape.distances > 0) * shape.spacing_mm**3 / 1000 == pytest.approx(ml(truth, 20), rel=0.2)
+    assert replace(knows, size=None, height=None, shapes=()).to_bytes() == token.to_bytes(), "and nothing else"
 
 
 @pytest.mark.parametrize("slices", [(11,), (10, 11, 12)])
 def test_slices_that_show_a_small_part_tell_nothing(slices: tuple[int, ...]) -> None:
     image, truth = scan((24, 64, 64), (5.0, 2.0, 2.0))
     knows = told(tuned_token(), DrawnScan(image, drawing(image, truth, slices)))
-    assert knows.size is None and knows.height is None
+    assert knows.size is None and knows.height is None and not knows.shapes
 
 
 def test_scribbles_and_whole_drawings_are_not_looked_at() -> None:

@@ -21,7 +21,7 @@ from PromptSegLib.networks.swin_unetr import PromptedSwinUNETR, prompted_block
 from PromptSegLib.networks.transformer import PromptedTransformer
 from PromptSegLib.networks.unetr import PromptedUNETR
 from PromptSegLib.networks.weights import load_backbone, save_backbone
-from PromptSegLib.tokens.class_token import MAX_BYTES
+from PromptSegLib.tokens.token_file import MAX_BYTES
 from Testing.support import TINY_SWIN, TINY_UNETR, random_token
 
 FULL = [name for name, preset in PRESETS.items() if isinstance(preset, TransformerPreset)]

@@ -16,9 +16,10 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.networks.presets import find_preset
 from PromptSegLib.networks.punet import PUNet
 from PromptSegLib.tokens.centers import Center, checked_center_name, find_center, merged, removed, renamed
-from PromptSegLib.tokens.class_token import MAX_BYTES_WITH_CENTERS, ClassToken, load_token, parse_token
+from PromptSegLib.tokens.class_token import ClassToken, load_token, parse_token
 from PromptSegLib.tokens.recognition import Profile
 from PromptSegLib.tokens.records import Training
+from PromptSegLib.tokens.token_file import LARGEST_BYTES
 from Testing.support import random_token, tiny_backbone
 
 
@@ -93,7 +94,7 @@ def test_an_empty_delta_is_the_base(base: ClassToken) -> None:
 def test_a_real_token_holds_many_centers() -> None:
     token = random_token(PUNet(find_preset("paper-2d")), "Ω" * 120)
     many = replace(token, centers=tuple(center(token, f"{'Ω' * 100} {n}") for n in range(12)))
-    assert len(many.to_bytes()) <= MAX_BYTES_WITH_CENTERS
+    assert len(many.to_bytes()) <= LARGEST_BYTES
     assert len(parse_token(many.to_bytes()).centers) == 12
     with pytest.raises(InputError, match="remove or merge some of its centers"):
         replace(token, centers=tuple(center(token, str(n)) for n in range(14))).to_bytes()
@@ -213,7 +214,7 @@ def test_damaged_descriptions(token: ClassToken, change: Any) -> None:
         ("center.0.head.offset", np.full(1, np.nan, np.float16), "not finite"),
         ("head.offset", np.zeros(1, np.float16), "not float32"),
         ("head.offset", None, "fits no number"),
-        ("head.more", np.zeros(MAX_BYTES_WITH_CENTERS, np.uint8), "more than a class token's"),
+        ("head.more", np.zeros(LARGEST_BYTES, np.uint8), "more than a class token's"),
     ],
 )
 def test_damaged_numbers(token: ClassToken, name: str, array: np.ndarray | None, sentence: str) -> None:

@@ -22,10 +22,11 @@ from PromptSegLib.learning.tuning import token_shapes
 from PromptSegLib.networks.presets import find_preset
 from PromptSegLib.networks.punet import PUNet
 from PromptSegLib.networks.weights import save_backbone
-from PromptSegLib.tokens.class_token import MAX_BYTES, ClassToken, checked_name, load_token, parse_token
+from PromptSegLib.tokens.class_token import ClassToken, checked_name, load_token, parse_token
 from PromptSegLib.tokens.height import Height, Level
 from PromptSegLib.tokens.place import Place
 from PromptSegLib.tokens.size import Size
+from PromptSegLib.tokens.token_file import MAX_BYTES
 from Testing.support import drawn_scan, random_token, tiny_backbone, tuned_token
 
 
@@ -189,8 +190,8 @@ def test_a_backbone_is_no_token(path: Path) -> None:
 
 
 def test_newer_version(path: Path) -> None:
-    change_header(path, lambda header: header["__metadata__"].update(version="3"))
-    assert "token format '3', not '1' or '2': update PromptSeg" in refusal(path)
+    change_header(path, lambda header: header["__metadata__"].update(version="4"))
+    assert "token format '4', not one of '1', '2', '3': update PromptSeg" in refusal(path)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int32, np.uint8])
