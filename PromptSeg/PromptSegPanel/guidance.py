@@ -134,6 +134,10 @@ def slices_text(count: int) -> str:
     return _("1 slice") if count == 1 else _("{count} slices").format(count=count)
 
 
+def volume_text(ml: float) -> str:
+    return _("{ml} ml").format(ml=f"{ml:.1f}" if ml < 100 else f"{ml:.0f}")
+
+
 def plane_text(plane: str) -> str:
     return {"axial": _("axial"), "coronal": _("coronal"), "sagittal": _("sagittal")}.get(plane, plane)
 

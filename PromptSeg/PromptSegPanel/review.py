@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from PromptSegPanel.case import Case
 from PromptSegPanel.controller import Controller
-from PromptSegPanel.guidance import Situation, Structure
+from PromptSegPanel.guidance import Situation, Structure, volume_text
 
 _MOST_ROWS = 5
 
@@ -91,6 +91,4 @@ def _percent(part: float | None) -> str:
 
 
 def _volume(ml: float | None) -> str:
-    if not ml:
-        return _("not found")
-    return _("{ml} ml").format(ml=f"{ml:.1f}" if ml < 100 else f"{ml:.0f}")
+    return volume_text(ml) if ml else _("not found")

@@ -18,7 +18,7 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.files import write_bytes
 from PromptSegPanel.controller import Controller
 from PromptSegPanel.explained import ExplainedControls
-from PromptSegPanel.guidance import Situation, slices_text, why_not
+from PromptSegPanel.guidance import Situation, slices_text, volume_text, why_not
 from PromptSegPanel.library import SUFFIX, file_stem, read_token
 
 if TYPE_CHECKING:
@@ -271,6 +271,11 @@ def _details(row: _Row) -> str:
         lines.append(_("Agreement with the part of the drawing kept aside: {percent}.").format(percent=percent))
     if token.terminology is not None:
         lines.append(f"{token.terminology.meaning} ({token.terminology.scheme} {token.terminology.code})")
+    if token.size is not None:
+        lines.append(_("Size: about {volume}.").format(volume=volume_text(token.size.ml)))
+    if token.shapes:
+        scans = _("one scan") if len(token.shapes) == 1 else _("{count} scans").format(count=len(token.shapes))
+        lines.append(_("Knows its shape from {scans}.").format(scans=scans))
     lines.append(_("Backbone: {name}.").format(name=token.backbone.name))
     if token.centers:
         names = ", ".join(_center_text(center) for center in token.centers)

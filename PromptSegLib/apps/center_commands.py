@@ -10,14 +10,13 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from PromptSegLib.apps.console import INTERRUPTED, Interruption, errors, output, print_json, progress_bar
+from PromptSegLib.apps.console import INTERRUPTED, Interruption, Json, errors, output, print_json, progress_bar
 from PromptSegLib.tokens import centers
 from PromptSegLib.tokens.class_token import ClassToken, load_token
 
 centers_app = typer.Typer(no_args_is_help=True, help="List, remove, rename and merge the centers of a token.")
 
 _Out = Annotated[Path | None, typer.Option(help="Token file to write; the same one by default.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 def adapt(
@@ -38,7 +37,7 @@ def adapt(
         bool, typer.Option("--complete", help="All of the structure is drawn in the whole scan.")
     ] = False,
     series: Annotated[str | None, typer.Option(help="Which series of a DICOM folder, by number or id.")] = None,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Add a center to a class token; the token itself and its other centers find exactly what they found before."""
     from PromptSegLib.apps.center_jobs import AdaptJob, adapt_files
@@ -94,7 +93,7 @@ def adapt(
 
 
 @centers_app.command("list")
-def list_centers(file: Path, as_json: _Json = False) -> None:
+def list_centers(file: Path, as_json: Json = False) -> None:
     """List the centers of a token."""
     token = load_token(file)
     if as_json:

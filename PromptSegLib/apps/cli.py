@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -14,14 +13,16 @@ import typer
 from rich.table import Table
 
 from PromptSegLib import __version__
-from PromptSegLib.apps import center_commands
+from PromptSegLib.apps import center_commands, token_commands
 from PromptSegLib.apps.console import (
     BAD_INPUT,
     INTERRUPTED,
     Interruption,
+    Json,
     accept_all_characters,
     errors,
     output,
+    print_description,
     print_json,
     progress_bar,
     spread_lists,
@@ -30,15 +31,12 @@ from PromptSegLib.apps.pretraining import pretrain
 from PromptSegLib.errors import InputError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
-tokens_app = typer.Typer(no_args_is_help=True, help="Look at class tokens.")
 backbones_app = typer.Typer(no_args_is_help=True, help="Look at backbones.")
-app.add_typer(tokens_app, name="tokens")
+app.add_typer(token_commands.tokens_app, name="tokens")
 app.add_typer(backbones_app, name="backbones")
-tokens_app.add_typer(center_commands.centers_app, name="centers")
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 BackboneOption = Annotated[str | None, typer.Option(help="Name or file of the backbone; the shipped one by default.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Series = Annotated[str | None, typer.Option(help="Which series of a DICOM folder, by number or id.")]
 
 
@@ -255,63 +253,6 @@ def evaluate(
     output.print(table)
 
 
-@tokens_app.command("info")
-def tokens_info(file: Path, as_json: Json = False) -> None:
-    """Show what a class token says of itself."""
-    from PromptSegLib.tokens.class_token import load_token
-
-    token = load_token(file)
-    description = token.describe() | {"file": str(file), "bytes": file.stat().st_size}
-    description["trained numbers"] = sum(array.size for array in token.numbers.values())
-    if token.centers:
-        description["centers"] = [center_commands.describe(center) for center in token.centers]
-    if as_json:
-        print_json(description)
-        return
-    _print_description(
-        {
-            key: value
-            for key, value in description.items()
-            if key not in ("place", "height", "size", "profile", "centers")
-        }
-    )
-    if token.centers:
-        output.print(center_commands.centers_table(token))
-
-
-@tokens_app.command("list")
-def tokens_list(folder: Path, as_json: Json = False) -> None:
-    """List the class tokens of a folder."""
-    from PromptSegLib.tokens.library import list_tokens
-
-    entries = list_tokens(folder)
-    if as_json:
-        print_json(
-            [
-                {"file": str(e.path), "problem": e.problem, **({} if e.token is None else e.token.describe())}
-                for e in entries
-            ]
-        )
-        return
-    table = Table("file", "class", "backbone", "prompting", "slices", "held-out DSC", "date")
-    for entry in entries:
-        if entry.token is None:
-            table.add_row(entry.path.name, f"unusable: {entry.problem}")
-            continue
-        training = entry.token.training
-        dsc = "" if training.held_out_dsc is None else f"{training.held_out_dsc:.3f}"
-        table.add_row(
-            entry.path.name,
-            entry.token.name,
-            entry.token.backbone.name,
-            entry.token.prompting,
-            str(training.slices),
-            dsc,
-            training.date,
-        )
-    output.print(table)
-
-
 @backbones_app.command("list")
 def backbones_list(as_json: Json = False) -> None:
     """List the backbones that are installed."""
@@ -351,7 +292,7 @@ def backbones_info(name: str, as_json: Json = False) -> None:
     if as_json:
         print_json(description)
         return
-    _print_description(description)
+    print_description(description)
 
 
 @backbones_app.command("presets")
@@ -370,13 +311,6 @@ def backbones_presets(as_json: Json = False) -> None:
         for number, (variant, trained) in enumerate(size.trained.items()):
             first = ("", "", "") if number else (name, family, f"{size.weights:,}")
             table.add_row(*first, variant, f"{trained:,}", f"{100 * trained / size.weights:.2f} %")
-    output.print(table)
-
-
-def _print_description(description: dict[str, Any]) -> None:
-    table = Table.grid(padding=(0, 2))
-    for key, value in description.items():
-        table.add_row(key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     output.print(table)
 
 

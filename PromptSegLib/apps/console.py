@@ -6,14 +6,16 @@ import json
 import math
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 # Without markup: square brackets in names and paths are just that. Wide where no terminal is: a name that a pipe
 # carries on is whole.
@@ -23,6 +25,8 @@ errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_w
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 _LISTS = ("--image", "--labels", "--tokens")
 
@@ -58,6 +62,14 @@ def print_json(data: Any) -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
     sys.stdout.write(json.dumps(_finite(data), indent=2, ensure_ascii=False) + "\n")
+
+
+def print_description(description: Mapping[str, Any]) -> None:
+    """Names and what stands for them, line by line."""
+    table = Table.grid(padding=(0, 2))
+    for key, value in description.items():
+        table.add_row(key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    output.print(table)
 
 
 def _finite(data: Any) -> Any:

@@ -7,11 +7,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from PromptSegLib.tokens.centers import Center
-from PromptSegLib.tokens.class_token import load_token
+from PromptSegLib.tokens.class_token import ClassToken, load_token
 from PromptSegLib.tokens.recognition import Profile
+from PromptSegLib.tokens.shape import Shape
+from PromptSegLib.tokens.size import Size
 from Testing.support import random_token, tiny_backbone
 
 
@@ -39,15 +42,28 @@ def test_shows_what_a_token_is(listed: Any) -> None:
     assert "Learned from" in details and "tiny-1" in details and "Kidney.promptseg" in details
 
 
+def details(person: Any, token: ClassToken) -> str:
+    """What is shown of the library's only token."""
+    person.controller.library.keep(token.to_bytes(), "Kidney", None)
+    person.ui.tokensCollapsibleButton.collapsed = False
+    person.wait(lambda: person.ui.tokensTable.rowCount == 1)
+    person.ui.tokensTable.selectRow(0)
+    text: str = person.ui.tokenDetailsLabel.text
+    return text
+
+
+@pytest.mark.parametrize(("scans", "words"), [(1, "from one scan."), (3, "from 3 scans.")])
+def test_shows_what_a_token_knows_of_its_structure(person: Any, scans: int, words: str) -> None:
+    shapes = scans * (Shape(np.ones((3, 3, 3), np.int8), 4.0),)
+    knows = replace(random_token(tiny_backbone(), "Kidney"), size=Size(161.84, 0.2), shapes=shapes)
+    assert f"Size: about 162 ml.\nKnows its shape {words}\n" in details(person, knows)
+
+
 def test_shows_the_centers_of_a_token(person: Any) -> None:
     token = random_token(tiny_backbone(), "Kidney")
     center = Center("Hospital B", {}, token.training, Profile(2, {"noise": 3.0}, {"noise": 0.1}))
     single = replace(center, name="Scanner 7", training=replace(token.training, scans=1))
-    person.controller.library.keep(replace(token, centers=(center, single)).to_bytes(), "Kidney", None)
-    person.ui.tokensCollapsibleButton.collapsed = False
-    person.wait(lambda: person.ui.tokensTable.rowCount == 1)
-    person.ui.tokensTable.selectRow(0)
-    assert "Hospital B (2 scans), Scanner 7 (1 scan)." in person.ui.tokenDetailsLabel.text
+    assert "Hospital B (2 scans), Scanner 7 (1 scan)." in details(person, replace(token, centers=(center, single)))
 
 
 def test_buttons_wait_for_a_selection_and_say_so(person: Any) -> None:

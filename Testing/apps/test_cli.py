@@ -32,6 +32,8 @@ from PromptSegLib.networks.backbone import count_parameters
 from PromptSegLib.networks.punet import PUNet
 from PromptSegLib.networks.weights import DEFAULT_BACKBONE, load_backbone
 from PromptSegLib.tokens.class_token import load_token
+from PromptSegLib.tokens.shape import Shape
+from PromptSegLib.tokens.size import Size
 from Testing.apps.running import Run, default_backbone
 from Testing.support import TINY, drawn_labels, dsc, organ, scan, tuned_token
 
@@ -110,6 +112,13 @@ def test_tokens(run: Run, folder: Path) -> None:
     said = json.loads(out)
     assert code == 0 and said["name"] == "Organ" and said["bytes"] == (folder / "organ.promptseg").stat().st_size
     assert said["trained numbers"] == sum(array.size for array in tuned_token().numbers.values())
+    code, out, _ = run("tokens", "info", "organ.promptseg")
+    assert code == 0 and "where in the body" in out and "ml)" not in out and "shape (" not in out
+    shape = Shape(np.ones((3, 3, 3), np.int8), 4.0)
+    replace(tuned_token(), size=Size(21.5, 0.3), shapes=(shape, shape)).save(folder / "whole.promptseg")
+    code, out, _ = run("tokens", "info", "whole.promptseg")
+    assert code == 0 and "its size (about 21.5 ml), its shape (2 scans)" in out
+    (folder / "whole.promptseg").unlink()
     (folder / "bad.promptseg").write_bytes(b"no token")
     code, out, _ = run("tokens", "list", ".", "--json")
     bad, good = json.loads(out)
