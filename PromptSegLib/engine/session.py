@@ -343,8 +343,8 @@ class Session:
         showing = [index for index, plane in drawing.planes.items() if (plane == 1).any()]
         found = FoundStructure(image, result.box, result.mask, result.ml, drawing.axis, showing)
         entry.token, entry.is_told_by_result = as_found(token, [found]), True
-        is_same = (entry.token.height, entry.token.size) == (token.height, token.size)
-        return None if is_same else entry.token.to_bytes()
+        content = entry.token.to_bytes()
+        return None if content == token.to_bytes() else content
 
     def _on_gpu_or_cpu(self, run: Callable[[], T]) -> T:
         """Run something; once more on the processor, if the graphics card's memory does not suffice."""

@@ -3,12 +3,14 @@ and what is missing."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import special
 from torch import Tensor
 
 from PromptSegLib.tokens.shape import Shape
@@ -25,11 +27,22 @@ _SIZE_SPREAD, _TURN_SPREAD = 0.15, 0.15
 
 _PRIOR_WEIGHT = 0.02
 _SOFTNESS_MM = 2.0
-_STEP_MM = 5.0
+_MOST_STEP_MM = 5.0
+_STEPS_ACROSS = 4
+_MOST_POINTS = 30_000
+"""A shape is compared with what was found at points so far apart: some across a small structure, and of a large one no
+more than these."""
+
 _STEPS = 40
-_RATES = (1.5, 0.03, 0.03)
+_SHIFT_RATE, _OTHER_RATE = 0.3, 0.03
+"""Of the points' distance, and of the logarithm of the size and radians: the most in one step."""
+
 _SHARPNESS = 0.05
-"""How much worse a shape fits, as a loss, that counts 1 / e as much as the best one."""
+"""How much worse a shape fits, as a loss, that counts 1 / e as much as another one."""
+
+_NO_SHAPE = 0.9
+"""The loss from which on nothing said is better than what a shape says. Of shapes that help, it is up to 0.8, where
+much more was found than the structure."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +74,14 @@ class Template:
         """
         # A shape's array goes towards superior, posterior and left.
         fits = [_fit(shape, probability, middle_mm, spacing, self.axes[::-1], check) for shape in self.shapes]
-        losses = np.array([loss for _, loss in fits])
-        weights = np.exp(-(losses - losses.min()) / _SHARPNESS)
-        weights /= weights.sum()
+        losses = np.array([loss for _, loss in fits] + [_NO_SHAPE])
+        weights = special.softmax(-losses / _SHARPNESS)[:-1]
         distances = sum(np.float32(weight) * distance for (distance, _), weight in zip(fits, weights, strict=True))
         logits: np.ndarray = SUREST_LOGIT * np.tanh(distances / np.float32(EDGE_MM * SUREST_LOGIT))
         return logits
 
 
+@torch.enable_grad()
 def _fit(
     shape: Shape,
     probability: np.ndarray,
@@ -79,14 +92,18 @@ def _fit(
 ) -> tuple[np.ndarray, float]:
     """Distances in mm (slices, rows, columns) to the surface of the fitted shape, and how badly it fits: one minus the
     soft overlap (F. Milletari et al., "V-Net", 3DV 2016), and what a size and turns that are unusual cost."""
-    steps = [max(1, round(_STEP_MM / mm)) for mm in spacing]
-    found = torch.from_numpy(np.ascontiguousarray(probability[tuple(slice(None, None, step) for step in steps)]))
+    step_mm = _step_mm(shape, math.prod(spacing) * probability.size)
+    steps = [min(max(1, round(step_mm / mm)), count) for mm, count in zip(spacing, probability.shape, strict=True)]
+    whole = torch.from_numpy(np.ascontiguousarray(probability, dtype=np.float32))
+    found = F.avg_pool3d(whole[None], steps, ceil_mode=True)[0]
     places = _places(found.shape, [step * mm for step, mm in zip(steps, spacing, strict=True)])
+    places += torch.tensor([(step - 1) / 2 * mm for step, mm in zip(steps, spacing, strict=True)])
     distances, to_body = torch.from_numpy(shape.distances_mm), torch.from_numpy(axes.astype(np.float32))
     shift = torch.tensor(middle_mm, dtype=torch.float32, requires_grad=True)
     growth, turns = torch.zeros(1, requires_grad=True), torch.zeros(3, requires_grad=True)
-    rates = [{"params": [p], "lr": rate} for p, rate in zip((shift, growth, turns), _RATES, strict=True)]
-    optimizer = torch.optim.Adam(rates)
+    optimizer = torch.optim.Adam(
+        [{"params": [shift], "lr": _SHIFT_RATE * step_mm}, {"params": [growth, turns], "lr": _OTHER_RATE}]
+    )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
 
     def laid(places: Tensor) -> Tensor:
@@ -108,6 +125,14 @@ def _fit(
     with torch.no_grad():
         fitted: np.ndarray = laid(_places(probability.shape, spacing)).numpy()
     return fitted, float(loss.detach())
+
+
+def _step_mm(shape: Shape, volume_mm3: float) -> float:
+    """Distance of the points, in a box of this volume, at which this shape is compared with what was found."""
+    inside_mm3 = np.count_nonzero(shape.distances > 0) * shape.spacing_mm**3
+    across_mm = (6 * inside_mm3 / math.pi) ** (1 / 3)
+    fewest_mm: float = (volume_mm3 / _MOST_POINTS) ** (1 / 3)
+    return max(min(_MOST_STEP_MM, across_mm / _STEPS_ACROSS), fewest_mm)
 
 
 def _places(counts: Sequence[int], spacing: Sequence[float]) -> Tensor:

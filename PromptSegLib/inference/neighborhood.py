@@ -130,10 +130,11 @@ class Neighborhood:
         spacing = (stack.spacing[0], row_mm, column_mm)
         if self.known is None:
             anywhere = np.ones(share.shape, dtype=bool)
-            prior = found + UNDRAWN_OFFSET + appearance_logits(values, share > 0.5, anywhere, spacing[1:])
+            likelier = UNDRAWN_OFFSET + appearance_logits(values, share > 0.5, anywhere, spacing[1:])
+            prior = found + likelier
             settled = self._as_expected(_walked(values, prior, spacing, check), stack, spacing)
             if self.template is not None and (settled > 0).any():
-                middle_mm = np.argwhere(share > 0.5).mean(axis=0) * spacing
+                middle_mm = np.argwhere(settled > 0).mean(axis=0) * spacing
                 prior += self.template.logits(special.expit(settled), middle_mm, spacing, check)
                 settled = self._as_expected(_walked(values, prior, spacing, check), stack, spacing)
         else:

@@ -48,7 +48,7 @@ def told_by_results(
         if mask.any():
             ml = np.count_nonzero(mask) * scan.image.geometry.voxel_volume_mm3 / 1000
             annotation, box = scan.annotation, bounding_box(mask)
-            found.append(FoundStructure(scan.image, box, mask[box], ml, annotation.axis, annotation.showing))
+            found.append(FoundStructure(scan.image, box, mask[box].copy(), ml, annotation.axis, annotation.showing))
     return as_found(token, found)
 
 

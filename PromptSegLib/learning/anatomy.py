@@ -11,7 +11,7 @@ import numpy as np
 from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.body import body_middles
 from PromptSegLib.imaging.outline import body_axis, heights_mm, outline
-from PromptSegLib.imaging.volume import Volume, slice_stack
+from PromptSegLib.imaging.volume import Volume, bounding_box, slice_stack
 from PromptSegLib.imaging.window import Window
 from PromptSegLib.learning.shapes import shape_of, spread
 from PromptSegLib.tokens.class_token import ClassToken
@@ -56,15 +56,17 @@ def is_whole(annotation: Annotation) -> bool:
 
 def volume_ml(annotation: Annotation) -> float | None:
     """Of the structure; None if it may be larger than what was drawn, since slices were left out or the scan ends."""
-    showing = annotation.showing
-    if not is_whole(annotation) or {0, annotation.geometry.shape[annotation.axis] - 1} & set(showing):
+    if not is_whole(annotation):
         return None
-    voxels = sum(int(annotation.foreground(index).sum()) for index in showing)
-    return voxels * annotation.geometry.voxel_volume_mm3 / 1000
+    mask = annotation.label_map == annotation.label
+    if not _is_inside(bounding_box(mask), mask.shape):
+        return None
+    return np.count_nonzero(mask) * annotation.geometry.voxel_volume_mm3 / 1000
 
 
 def shapes_of(annotations: Sequence[Annotation]) -> tuple[Shape, ...]:
-    """Of the structures that were wholly drawn and lie wholly in their scan; of many, of some whose sizes differ."""
+    """Of structures of one piece that were wholly drawn and lie wholly in their scan; of many, of some whose sizes
+    differ."""
     volumes = [(volume, annotation) for annotation in annotations if (volume := volume_ml(annotation)) is not None]
     chosen = [volumes[number][1] for number in spread([volume for volume, _ in volumes])]
     shapes = (shape_of(annotation.label_map == annotation.label, annotation.geometry) for annotation in chosen)
@@ -112,8 +114,7 @@ class FoundStructure:
     @property
     def is_inside(self) -> bool:
         """Whether the scan shows all of it."""
-        lengths = self.image.array.shape
-        return self.ml > 0 and all(s.start > 0 and s.stop < n for s, n in zip(self.box, lengths, strict=True))
+        return self.ml > 0 and _is_inside(self.box, self.image.array.shape)
 
     def level(self, window: Window) -> Level | None:
         """At which height in the body it lies, as far as its ends are in the scan."""
@@ -131,13 +132,17 @@ def as_found(token: ClassToken, found: Sequence[FoundStructure]) -> ClassToken:
     levels = [level for level in (structure.level(token.window) for structure in supported) if level is not None]
     inside = [structure for structure in supported if structure.is_inside]
     sizes = [structure.ml for structure in inside]
-    shapes = (shape_of(inside[i].mask, inside[i].image.geometry) for i in spread(sizes))
-    return replace(
-        token,
-        height=Height.of(levels) or token.height,
-        size=Size.of(sizes) or token.size,
-        shapes=tuple(shape for shape in shapes if shape is not None) or token.shapes,
-    )
+    known = replace(token, height=Height.of(levels) or token.height)
+    if not inside:
+        return known
+    chosen = spread(sizes) if token.pieces == "one" else []
+    shapes = (shape_of(inside[i].mask, inside[i].image.geometry) for i in chosen)
+    return replace(known, size=Size.of(sizes), shapes=tuple(shape for shape in shapes if shape is not None))
+
+
+def _is_inside(box: Sequence[slice], lengths: Sequence[int]) -> bool:
+    """Whether a box of an array reaches none of its ends."""
+    return all(side.start > 0 and side.stop < length for side, length in zip(box, lengths, strict=True))
 
 
 def _level(image: Volume, window: Window, first: int | None, last: int | None) -> Level | None:

@@ -149,6 +149,7 @@ def prepare_drawing(
         raise InputError(
             f"the drawing is too small to be seen at {spacing} mm: draw more, and some background beside it"
         )
+    pieces = "one" if all(is_one_piece(scan.annotation) for scan in scans) else "many"
     offsets = [offsets_mm(scan.image, scan.annotation, window) for scan, window in zip(scans, windows, strict=True)]
     levels = [level(scan.image, scan.annotation, window) for scan, window in zip(scans, windows, strict=True)]
     volumes = [volume_ml(scan.annotation) for scan in scans]
@@ -157,13 +158,13 @@ def prepare_drawing(
         plane=planes[0],
         spacing_mm=spacing,
         window=windows[0],
-        pieces="one" if all(is_one_piece(scan.annotation) for scan in scans) else "many",
+        pieces=pieces,
         scans=len(scans),
         empty_share=empty_share,
         place=Place.of(np.concatenate(offsets)),
         height=Height.of([found for found in levels if found is not None]),
         size=Size.of([volume for volume in volumes if volume is not None]),
-        shapes=shapes_of([scan.annotation for scan in scans]),
+        shapes=shapes_of([scan.annotation for scan in scans]) if pieces == "one" else (),
     )
 
 

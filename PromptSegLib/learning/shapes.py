@@ -8,9 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from PromptSegLib.imaging.volume import Geometry, bounding_box
-from PromptSegLib.tokens.shape import LARGEST, MOST_SHAPES, MOST_VOXELS, UNIT_MM, Shape
-
-_FINEST_MM = 1.0
+from PromptSegLib.tokens.shape import FINEST_MM, LARGEST, LARGEST_MM, MOST_SHAPES, MOST_VOXELS, UNIT_MM, Shape
 
 _GRIDS = ((MOST_VOXELS // 4, 0.9), (MOST_VOXELS, 0.7))
 """Voxels of a grid at the most, and the share of the structure that must show on it: of a bow, the coarser one may show
@@ -31,7 +29,7 @@ def shape_of(mask: np.ndarray, geometry: Geometry) -> Shape | None:
 def _shape_of(mask: np.ndarray, geometry: Geometry, most_voxels: int, least_shown: float) -> Shape | None:
     """mask: of the box around the structure."""
     sides_mm = np.array(mask.shape) * geometry.spacing
-    grid_mm = max(_FINEST_MM, float(np.prod(sides_mm) / most_voxels) ** (1 / 3))
+    grid_mm = max(FINEST_MM, float(np.prod(sides_mm) / most_voxels) ** (1 / 3))
     # A mask that is finer than half of the grid takes memory and changes nothing.
     steps = [max(1, int(grid_mm / 2 / mm)) for mm in geometry.spacing]
     inside = np.pad(mask[tuple(slice(None, None, step) for step in steps)], 1)
@@ -44,11 +42,20 @@ def _shape_of(mask: np.ndarray, geometry: Geometry, most_voxels: int, least_show
     turned = np.array(geometry.direction)[::-1]
     places_mm = (voxels - middle) * spacing @ turned.T
     grid_mm, counts = _grid(np.abs(places_mm).max(axis=0), grid_mm, most_voxels)
+    if grid_mm > LARGEST_MM:
+        return None
     offsets_mm = np.stack(np.meshgrid(*((np.arange(n) - n // 2) * grid_mm for n in counts), indexing="ij"), axis=-1)
     distances = _sampled(_signed_distances(inside, spacing), offsets_mm @ turned / spacing + middle, spacing)
     small = np.clip(np.round(distances / UNIT_MM), -LARGEST, LARGEST).astype(np.int8)
     shown = ndimage.map_coordinates(small.astype(np.float32), (places_mm / grid_mm + counts // 2).T, order=1) > 0
     return Shape(small, grid_mm) if shown.mean() >= least_shown else None
+
+
+def is_in_pieces(shape: Shape, plane: str) -> bool:
+    """Whether the shape shows several pieces on a slice of this plane, as a bow does."""
+    axis = ("axial", "coronal", "sagittal").index(plane)
+    slices = np.moveaxis(shape.distances > 0, axis, 0)
+    return any(ndimage.label(inside)[1] > 1 for inside in slices)
 
 
 def spread(volumes_ml: Sequence[float], most: int = MOST_SHAPES) -> list[int]:
@@ -69,13 +76,13 @@ def _grid(reach_mm: np.ndarray, spacing_mm: float, most_voxels: int) -> tuple[fl
 
 
 def _signed_distances(inside: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """mm to the surface, which runs about halfway between voxels' centers; above 0 inside."""
-    half = float(spacing.mean()) / 2
-    inner, outer = (
-        np.maximum(ndimage.distance_transform_edt(side, sampling=spacing) - half, half / 2)
-        for side in (inside, ~inside)
-    )
-    distances: np.ndarray = np.where(inside, inner, -outer)
+    """mm to the surface, which runs halfway between the centers of voxels inside and outside; above 0 inside."""
+    surface = np.zeros([2 * n - 1 for n in inside.shape], dtype=bool)
+    for axis in range(3):
+        between = tuple(slice(1, None, 2) if other == axis else slice(None, None, 2) for other in range(3))
+        surface[between] = np.diff(inside, axis=axis)
+    at_centers = ndimage.distance_transform_edt(~surface, sampling=spacing / 2)[::2, ::2, ::2]
+    distances: np.ndarray = np.where(inside, at_centers, -at_centers)
     return distances
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.learning.correcting import Corrector, goes_on_from
 from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
+from PromptSegLib.learning.shapes import is_in_pieces
 from PromptSegLib.learning.tuner import Tuner, TuningOptions, TuningProgress
 from PromptSegLib.networks.backbone import Backbone, BackboneModule, Features, count_parameters
 from PromptSegLib.networks.head import head_shapes
@@ -83,6 +84,7 @@ def tune(
 
     def token(calibration: Calibration) -> ClassToken:
         earlier = tuner.earlier
+        told = drawing if drawing.size is not None or earlier is None or earlier.size is None else earlier
         return ClassToken(
             name=name,
             color=color,
@@ -92,12 +94,12 @@ def tune(
             plane=drawing.plane,
             spacing_mm=drawing.spacing_mm,
             window=drawing.window,
-            pieces=drawing.pieces,
+            pieces=_pieces(drawing, earlier),
             calibration=calibration,
             place=drawing.place,
             height=drawing.height or (earlier.height if earlier else None),
-            size=drawing.size or (earlier.size if earlier else None),
-            shapes=drawing.shapes or (earlier.shapes if earlier else ()),
+            size=told.size,
+            shapes=told.shapes,
             profile=profile,
             numbers={key: value.detach().cpu().float().numpy() for key, value in tuner.best.items()},
             training=Training(
@@ -113,6 +115,15 @@ def tune(
 
     tuner.run(lambda: ready(drawing), report, lambda: watch(token(Calibration())))
     return token(tuner.calibration())
+
+
+def _pieces(drawing: Drawing, earlier: ClassToken | None) -> str:
+    """Of a few slices that show several pieces, one does not know whether these are joined elsewhere; of a bow whose
+    shape is known, one does."""
+    is_bow = earlier is not None and any(is_in_pieces(shape, drawing.plane) for shape in earlier.shapes)
+    if earlier is not None and earlier.pieces == "one" and drawing.size is None and is_bow:
+        return earlier.pieces
+    return drawing.pieces
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,10 @@ _PREFIX = "shape."
 UNIT_MM = 0.25
 LARGEST = 127
 
+FINEST_MM, LARGEST_MM = 1.0, 100.0
+"""Spacings of a shape's grid."""
+
 _LEAST_SIDE = 3
-_LARGEST_MM = 200.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,7 @@ class Shape:
 
 def numbers_of(shapes: Sequence[Shape]) -> dict[str, np.ndarray]:
     """Every shape's distances under the names that they have in a token's file."""
-    return {f"{_PREFIX}{number}": shape.distances for number, shape in enumerate(shapes)}
+    return {f"{_PREFIX}{number}": np.ascontiguousarray(shape.distances) for number, shape in enumerate(shapes)}
 
 
 def split_shapes(stored: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -66,10 +68,10 @@ def parse_shapes(data: Any, stored: Mapping[str, np.ndarray]) -> tuple[Shape, ..
         distances, spacing = stored[f"{_PREFIX}{number}"], float(entry["spacing_mm"])
         if distances.dtype != np.int8 or distances.ndim != 3 or distances.size > MOST_VOXELS:
             raise ValueError(f"shape {number} is no small grid of whole numbers")
-        if min(distances.shape) < _LEAST_SIDE or not (distances > 0).any():
-            raise ValueError(f"shape {number} is empty")
+        if min(distances.shape) < _LEAST_SIDE or not (distances > 0).any() or (distances < -LARGEST).any():
+            raise ValueError(f"shape {number} is none")
         # Not a number compares as False.
-        if not 0 < spacing <= _LARGEST_MM:
+        if not FINEST_MM <= spacing <= LARGEST_MM:
             raise ValueError(f"shape {number} has a spacing of {spacing} mm")
         shapes.append(Shape(distances, spacing))
     return tuple(shapes)

@@ -73,7 +73,7 @@ def test_what_is_too_much_goes_and_what_is_missing_comes() -> None:
     wrong[:, :, 31:36] = False
     wrong[16:20, 20:24, :18] = True
     logits = laid_over(there, shape(wedge()), probability=np.where(wrong, 0.9, 0.05))
-    assert dsc(wrong, there.array) < 0.89 and dsc(logits > 0, there.array) > 0.92
+    assert dsc(wrong, there.array) < 0.89 and dsc(logits > 0, there.array) > 0.9
     assert (logits[there.array & ~wrong] > 0).mean() > 0.75
     assert (logits[wrong & ~there.array] < 0).mean() > 0.75
 

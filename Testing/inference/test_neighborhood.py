@@ -14,7 +14,9 @@ from PromptSegLib.inference import neighborhood as module
 from PromptSegLib.inference.appearance import appearance_logits
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.extent import Extent
+from PromptSegLib.inference.fitting import Template
 from PromptSegLib.inference.neighborhood import Neighborhood
+from PromptSegLib.learning.shapes import shape_of
 
 SHAPE, SPACING = (15, 40, 48), (3.0, 2.0, 2.0)
 DRAWN = (3, 8, 12)
@@ -148,3 +150,46 @@ def test_what_was_found_beyond_the_ends_is_dropped(length_mm: float | None, slic
     for place, logits in neighborhood.settle(np.where(column, 100, 20).astype(np.int16), stack, CT, lambda: None):
         found[place] = logits
     assert np.count_nonzero((found > 0).any(axis=(1, 2))) == slices
+
+
+def around(inside: np.ndarray, logits: np.ndarray) -> Neighborhood:
+    """Of what was found, the whole scan."""
+    slices, rows, columns = (slice(0, side) for side in SHAPE)
+    return Neighborhood((slices, rows, columns), None, inside, logits.astype(np.float16))
+
+
+def settled_around(neighborhood: Neighborhood) -> np.ndarray:
+    found = np.full(SHAPE, NOTHING)
+    stack = slice_stack(Geometry(SHAPE, SPACING), 0)
+    for place, logits in neighborhood.settle(np.full(SHAPE, 20, np.int16), stack, CT, lambda: None):
+        found[place] = logits
+    return found
+
+
+def template(mask: np.ndarray) -> Template:
+    shape = shape_of(mask, Geometry(SHAPE, SPACING))
+    assert shape is not None
+    return Template((shape,), slice_stack(Geometry(SHAPE, SPACING), 0).axes(Geometry(SHAPE, SPACING)))
+
+
+def test_a_shape_drops_what_is_too_much_and_fills_up_what_was_missed() -> None:
+    """The image shows nothing."""
+    wrong = ball() & (np.arange(SHAPE[2]) < 30)
+    wrong[5:10, 14:22, 2:14] = True
+    found = around(wrong, np.where(wrong, 2.0, -3.5))
+    before = settled_around(found) > 0
+    found.template = template(ball())
+    after = settled_around(found) > 0
+    assert dice(after) > dice(before) + 0.03
+    assert np.count_nonzero(after & ball()) > np.count_nonzero(before & ball())
+    assert np.count_nonzero(after & ~ball()) < np.count_nonzero(before & ~ball())
+
+
+def test_what_is_too_thin_to_show_on_a_coarser_plane_breaks_no_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    thin = np.zeros(SHAPE, dtype=bool)
+    thin[3:12, 20, 20] = True
+    found = around(thin, np.where(ball(), 3.0, -6.0))
+    found.template = template(ball())
+    monkeypatch.setattr(module, "MOST_VOXELS", 3000)
+    logits = settled_around(found)
+    assert np.isfinite(logits).all() and dice(logits > 0) > 0.8

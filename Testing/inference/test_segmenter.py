@@ -20,6 +20,7 @@ from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.segmenter import Segmentation, Segmenter
 from PromptSegLib.learning.anatomy import level
+from PromptSegLib.learning.shapes import shape_of
 from PromptSegLib.networks.backbone import Features, Prompts
 from PromptSegLib.tokens.class_token import Calibration, ClassToken
 from PromptSegLib.tokens.height import Height
@@ -377,6 +378,27 @@ def test_a_look_alike_that_joins_the_organ_is_cut_off_at_its_ends(
     found = segment(stored, knows).labels.array == 1
     assert found[meant].mean() > 0.7 and found[beyond].mean() < 0.5
     for everywhere in (segment(stored, replace(knows, height=None)), segment(stored, knows, all_pieces=True)):
+        assert (everywhere.labels.array == 1)[beyond].mean() > 0.7, "it would have been taken for the organ"
+
+
+@pytest.mark.parametrize(("order", "flips"), [((0, 1, 2), (False, False, False)), ((2, 0, 1), (True, True, False))])
+def test_what_joins_the_organ_is_cut_off_by_its_shape(order: tuple[int, ...], flips: tuple[bool, ...]) -> None:
+    image, organ, other, sure = two_alike()
+    image.array[other] = 40
+    joined = np.zeros_like(organ)
+    joined[24:32, 24:32, 36:44] = True
+    image.array[joined] = 200
+    shape = shape_of(organ, image.geometry)
+    assert shape is not None
+    calibration = Calibration(sure.calibration.scale / 12, 0.0)
+    knows = replace(sure, calibration=calibration, height=None, size=None, shapes=(shape,))
+    stored = reoriented(image, order, flips)
+    meant, beyond = (reoriented(image.with_array(mask), order, flips).array for mask in (organ, joined))
+    found = segment(stored, knows).labels.array == 1
+    assert found[meant].mean() > 0.7 and found[beyond].mean() < 0.5
+    plain = segment(stored, replace(knows, shapes=()))
+    many = replace(knows, pieces="many")
+    for everywhere in (plain, segment(stored, knows, all_pieces=True), segment(stored, many)):
         assert (everywhere.labels.array == 1)[beyond].mean() > 0.7, "it would have been taken for the organ"
 
 

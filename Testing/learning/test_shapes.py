@@ -11,7 +11,8 @@ from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import Geometry, Volume
 from PromptSegLib.learning.anatomy import shapes_of
 from PromptSegLib.learning.drawing import DrawnScan, prepare_drawing
-from PromptSegLib.learning.shapes import shape_of, spread
+from PromptSegLib.learning.shapes import is_in_pieces, shape_of, spread
+from PromptSegLib.tokens.class_token import PLANES
 from PromptSegLib.tokens.shape import MOST_SHAPES, MOST_VOXELS, Shape
 from Testing.support import drawing, reoriented, scan
 
@@ -112,6 +113,10 @@ def test_only_what_lies_wholly_in_the_scan_has_a_shape() -> None:
     assert len(shapes_of([whole_drawing(0, 27)])) == 1
     middle = np.flatnonzero(ellipsoid((3.0, 2.0, 2.0)).array.any(axis=(1, 2))).mean()
     assert not shapes_of([whole_drawing(0, int(middle))])
+    beside = ellipsoid((3.0, 2.0, 2.0))
+    cut = beside.array[:, :, beside.array.shape[2] // 2 :]
+    half = Volume(cut.astype(np.uint8), Geometry(cut.shape, (3.0, 2.0, 2.0)))
+    assert not shapes_of([Annotation.from_label_map(half, 1, complete=True, axis=0)])
     assert not prepare_drawing([DrawnScan(scan()[0], drawing(*scan(), slices=(3, 6, 9)))]).shapes
 
 
@@ -121,6 +126,26 @@ def test_of_many_scans_small_and_large_ones_count() -> None:
     assert len(found) == MOST_SHAPES
     volumes = [np.count_nonzero(each.distances > 0) * each.spacing_mm**3 for each in found]
     assert max(volumes) > 4 * min(volumes)
+
+
+def test_several_pieces_have_none() -> None:
+    image, truth = scan((24, 64, 64), (4.0, 2.0, 2.0))
+    labels = truth.astype(np.uint8)
+    labels[8:16, 8:16, 8:16] = 1
+    drawing = prepare_drawing([DrawnScan(image, Annotation.from_label_map(image.with_array(labels), 1, complete=True))])
+    assert drawing.pieces == "many" and drawing.size is not None and not drawing.shapes
+
+
+def bow() -> Volume:
+    """Two pillars, joined at one end."""
+    mask = np.zeros((24, 40, 60), dtype=bool)
+    mask[4:20, 10:20, 10:18] = mask[4:20, 10:20, 40:48] = mask[4:8, 10:20, 10:48] = True
+    return Volume(mask, Geometry((24, 40, 60), (3.0, 2.0, 2.0)))
+
+
+def test_a_bow_is_in_pieces_on_slices_across_it() -> None:
+    assert is_in_pieces(shape(bow()), "axial") and not is_in_pieces(shape(bow()), "coronal")
+    assert not any(is_in_pieces(shape(ellipsoid((3.0, 2.0, 2.0))), plane) for plane in PLANES)
 
 
 @given(st.lists(st.floats(0.1, 1000), max_size=30))

@@ -24,6 +24,8 @@ from PromptSegLib.networks.presets import PUNetPreset
 from PromptSegLib.networks.weights import load_backbone
 from PromptSegLib.tokens.centers import Center
 from PromptSegLib.tokens.class_token import ClassToken, Terminology
+from PromptSegLib.tokens.shape import Shape
+from PromptSegLib.tokens.size import Size
 from Testing.support import (
     FAST,
     drawing,
@@ -389,3 +391,25 @@ def test_tiles_that_were_held_out_stay_held_out() -> None:
     assert any(known.any() for known in before)
     for old, new in zip(before, (after[0], after[2], after[3]), strict=True):
         assert torch.equal(old, new)
+
+
+@pytest.mark.parametrize("is_bow", [True, False])
+def test_a_few_slices_in_pieces_do_not_divide_a_bow(is_bow: bool) -> None:
+    """A token of other scans goes on to learn from one slice that shows two pieces."""
+    distances = np.full((7, 7, 9), -4, np.int8)
+    distances[1:6, 2:5, 1:3] = distances[1:6, 2:5, 6:8] = 4
+    if is_bow:
+        distances[1, 2:5, 1:8] = 4
+    else:
+        distances[1:6, 2:5, 1:8] = 4
+    shape = Shape(distances, 5.0)
+    token = replace(tuned_token(), pieces="one", size=Size(20.0, 0.3), shapes=(shape,))
+    image, truth = scan()
+    labels = drawn_labels(truth, (6,))
+    labels[6, 28:36, 10:18], image.array[6, 28:36, 10:18] = 1, 200
+    drawn = DrawnScan(image, Annotation.from_label_map(image.with_array(labels), 1, axis=0))
+    assert prepare_drawing([drawn]).pieces == "many"
+    after = tune([drawn], "Organ", tiny_backbone(), SHORT, before=token)
+    assert after.training.steps > token.training.steps, "it went on from the token"
+    assert after.pieces == ("one" if is_bow else "many")
+    assert after.size == token.size and after.shapes == token.shapes
