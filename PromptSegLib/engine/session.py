@@ -58,6 +58,9 @@ class _Class:
     token: ClassToken | None = None
     is_learned_here: bool = False
     """Whether the token was last learned from a drawing on this scan."""
+    is_of_other_scans: bool = False
+    """Whether the token, or the one that it went on from, was learned elsewhere than on this scan."""
+
     is_told_by_result: bool = False
     """Whether the token has height, size and shape from what was found with it, since the drawing did not show them."""
     doubt: tuple[int, np.ndarray] | None = None
@@ -113,7 +116,7 @@ class Session:
         self._features.clear()
         for entry in self._classes.values():
             entry.drawing = entry.doubt = None
-            entry.is_learned_here = False
+            entry.is_learned_here, entry.is_of_other_scans = False, entry.token is not None
             entry.ahead = iter(())
         array = image.array
         if array.dtype.kind == "f" and not all(bool(np.isfinite(plane).all()) for plane in array):
@@ -141,7 +144,8 @@ class Session:
         term = token.terminology
         info = ClassInfo(token.name, token.color, (term.scheme, term.code, term.meaning) if term else None)
         entry = self._classes.setdefault(key, _Class(info))
-        entry.token, entry.is_learned_here, entry.is_told_by_result = token, False, False
+        entry.token, entry.is_of_other_scans = token, True
+        entry.is_learned_here = entry.is_told_by_result = False
         return info
 
     def forget(self, key: str) -> None:
@@ -221,6 +225,7 @@ class Session:
                     checkpoint(key, token.to_bytes())
                     previewer.show(token)
 
+                entry.is_of_other_scans = entry.is_of_other_scans and not anew
                 entry.token = self._tune(
                     scan, entry, None if anew else entry.token, options, ready, progress, improved, cancelled
                 )
@@ -323,6 +328,7 @@ class Session:
                 color=info.color,
                 terminology=Terminology(*info.terminology) if info.terminology else None,
                 before=before,
+                of_other_scans=entry.is_of_other_scans,
                 encode=partial(self._features.encode, self._network),
                 ready=ready,
                 report=report,
@@ -384,7 +390,10 @@ class Session:
 
     def drawn(self, keys: Sequence[str], image: Volume) -> Drawn | None:
         """The drawings of these classes in one label map, numbered in their order."""
-        return as_guide([self._entry(key).drawing for key in keys], image)
+        entries = [self._entry(key) for key in keys]
+        corrects = frozenset(n for n, entry in enumerate(entries, start=1) if entry.is_of_other_scans)
+        guide = as_guide([entry.drawing for entry in entries], image)
+        return None if guide is None else replace(guide, corrects=corrects)
 
     def _recognized(self, token: ClassToken, image: Volume) -> Recognition | None:
         if not token.centers:

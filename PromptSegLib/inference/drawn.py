@@ -34,11 +34,22 @@ class Drawn:
     """A drawing on the scan that is segmented.
 
     labels: label map on the scan's grid, whose values are those of the result; slices: per label, the array axis and
-    the indices of the slices that are fully known.
+    the indices of the slices that are fully known; corrects: labels of which it is not the drawing that a token was
+    learned from, but a correction of what a token of other scans found here.
     """
 
     labels: Volume
     slices: Mapping[int, tuple[int, frozenset[int]]]
+    corrects: frozenset[int] = frozenset()
+
+    def known(self, label: int, stack: SliceStack) -> np.ndarray:
+        """bool, on the stack: the voxels of which it is known whether they are of ``label``."""
+        painted = self.labels.array
+        known: np.ndarray = (painted != 0) & (painted != UNKNOWN)
+        axis, whole = self.slices.get(label, (stack.axis, frozenset()))
+        across = np.isin(np.arange(painted.shape[axis]), sorted(whole))
+        wholly = np.expand_dims(across, [other for other in range(3) if other != axis])
+        return stack.view(known | (wholly & (painted != UNKNOWN)))
 
     def shape(self, label: int, stack: SliceStack) -> DrawnShape | None:
         """The shape of ``label`` between its wholly drawn slices; None where it has none along this stack."""

@@ -16,6 +16,9 @@ from PromptSegLib.tokens import place as whereabouts
 FAINT = -6.0
 """Logits below this, 0.25 %, are not kept: no random walk makes anything of them."""
 
+PAINTED = 1e6
+"""How much more a drawn voxel counts than another one: the piece that was drawn on is the structure."""
+
 LARGE_SHARE = 0.1
 """Of a structure of many pieces, those that have at least this share of the largest one's voxels count."""
 
@@ -100,14 +103,18 @@ class Found:
 
 
 def likelihood(
-    place: whereabouts.Place | None, middles: np.ndarray | None, against: np.ndarray | None, stack: SliceStack
+    place: whereabouts.Place | None,
+    middles: np.ndarray | None,
+    against: np.ndarray | None,
+    stack: SliceStack,
+    painted: np.ndarray | None = None,
 ) -> Likelihood | None:
-    """Where a structure is likely to lie on a scan; None if neither its place nor its height in the body is known.
+    """Where a structure is likely to lie on a scan; None if nothing tells.
 
     middles: of the body in each slice of the stack, see `body_middles`; against: of each voxel of the stack, what
-    speaks against its height, as a logit.
+    speaks against its height, as a logit; painted: bool, voxels of the stack that the user drew of it.
     """
-    if (place is None or middles is None) and against is None:
+    if (place is None or middles is None) and against is None and painted is None:
         return None
 
     def likely(index: int, rows: slice, columns: slice) -> np.ndarray:
@@ -117,6 +124,8 @@ def likelihood(
         if against is not None:
             unlikely += against[index, rows, columns]
         weights: np.ndarray = np.exp(-unlikely)
+        if painted is not None:
+            weights[painted[index, rows, columns]] = PAINTED
         return weights
 
     return likely

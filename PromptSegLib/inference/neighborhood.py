@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from scipy import special
 
-from PromptSegLib.imaging.annotation import UNKNOWN
 from PromptSegLib.imaging.volume import SliceStack
 from PromptSegLib.imaging.window import Window
 from PromptSegLib.imaging.working_grid import WorkingGrid
@@ -50,14 +49,16 @@ class Neighborhood:
     """A box of a stack around a drawing or what was found, and the logits found in it.
 
     place: (slices, rows, columns) of the stack; known: bool, voxels whose class the user gave, None if the user drew
-    nothing here; inside: bool, those of this class, or what was found of it; logits: float16; extent, size,
-    template: of the structure, where it was not drawn.
+    nothing here; inside: bool, those of this class, or what was found of it; logits: float16; painted: bool, where what
+    was found is only corrected by a drawing, its voxels of this class; extent, size, template: of the structure, where
+    it was not drawn, or is only corrected.
     """
 
     place: Place
     known: np.ndarray | None
     inside: np.ndarray
     logits: np.ndarray
+    painted: np.ndarray | None = None
     extent: Extent | None = None
     size: Size | None = None
     template: Template | None = None
@@ -84,14 +85,13 @@ class Neighborhood:
             for (first, last, margin), mm, length in zip(edges, stack.spacing, stack.shape, strict=True)
         )
         place = (slices, rows, columns)
-        part = labels[place]
-        known = (part != 0) & (part != UNKNOWN)
-        axis, whole = drawn.slices.get(label, (stack.axis, frozenset()))
-        shape = drawn.labels.array.shape
-        across = np.isin(np.arange(shape[axis]), sorted(whole))
-        wholly = np.broadcast_to(np.expand_dims(across, [other for other in range(3) if other != axis]), shape)
-        known |= stack.view(wholly)[place] & (part != UNKNOWN)
-        return cls(place, known, part == label, np.zeros(part.shape, dtype=np.float16))
+        inside = labels[place] == label
+        return cls(place, drawn.known(label, stack)[place], inside, np.zeros(inside.shape, dtype=np.float16))
+
+    def correct(self, drawn: Drawn, label: int, stack: SliceStack) -> None:
+        """What was found here is corrected by what was drawn."""
+        self.known = drawn.known(label, stack)[self.place]
+        self.painted = stack.view(drawn.labels.array)[self.place] == label
 
     def take(self, logits: np.ndarray, part: slice, nothing: float) -> np.ndarray:
         """Keep what was found (n, rows, columns) on the slices ``part``; return it with ``nothing`` in its place."""
@@ -128,17 +128,23 @@ class Neighborhood:
         share = _on(grid, self.inside, _as_float)
         row_mm, column_mm = (mm * n / m for mm, n, m in zip(stack.spacing[1:], grid.shape, grid.size, strict=True))
         spacing = (stack.spacing[0], row_mm, column_mm)
-        if self.known is None:
+        fixed = np.zeros(share.shape, dtype=bool) if self.known is None else _on(grid, self.known, _as_float) > 0.99
+        if self.known is None or self.painted is not None:
+            painted = fixed if self.painted is None else _on(grid, self.painted, _as_float)
+
+            def walked(prior: np.ndarray) -> np.ndarray:
+                probability = np.where(fixed, painted, special.expit(prior)).astype(np.float32)
+                return _logits(random_walk(values, probability, fixed, spacing, check))
+
             anywhere = np.ones(share.shape, dtype=bool)
             likelier = UNDRAWN_OFFSET + appearance_logits(values, share > 0.5, anywhere, spacing[1:])
             prior = found + likelier
-            settled = self._as_expected(_walked(values, prior, spacing, check), stack, spacing)
+            settled = self._as_expected(walked(prior), stack, spacing)
             if self.template is not None and (settled > 0).any():
                 middle_mm = np.argwhere(settled > 0).mean(axis=0) * spacing
                 prior += self.template.logits(special.expit(settled), middle_mm, spacing, check)
-                settled = self._as_expected(_walked(values, prior, spacing, check), stack, spacing)
+                settled = self._as_expected(walked(prior), stack, spacing)
         else:
-            fixed = _on(grid, self.known, _as_float) > 0.99
             prior = special.expit(found + appearance_logits(values, share > 0.5, fixed, spacing[1:]))
             prior = np.where(fixed, share, prior).astype(np.float32)
             settled = _logits(random_walk(values, prior, fixed, spacing, check))
@@ -166,12 +172,6 @@ class Neighborhood:
         slices = self.place[0]
         at_start = slices.start + shown.start == 0 and bool(self.inside[0].any())
         return at_start or (slices.start + shown.stop == stack.shape[0] and bool(self.inside[-1].any()))
-
-
-def _walked(values: np.ndarray, prior: np.ndarray, spacing: Sequence[float], check: Callable[[], None]) -> np.ndarray:
-    """Logits after a random walk where no voxel is known; prior: logits."""
-    nothing = np.zeros(values.shape, dtype=bool)
-    return _logits(random_walk(values, special.expit(prior), nothing, spacing, check))
 
 
 def _logits(probability: np.ndarray) -> np.ndarray:

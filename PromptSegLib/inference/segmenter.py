@@ -115,8 +115,9 @@ class Segmenter:
         done = 0
         for group in groups:
             maps = [group.stack.view(array) for array in kept]
+            corrected = self._corrected(group, drawn)
             shapes, neighborhoods = self._shapes(group, drawn), self._neighborhoods(group, drawn)
-            undrawn = {number: Found() for number in group.numbers if number not in neighborhoods}
+            undrawn = {n: Found() for n in group.numbers if n not in neighborhoods or n in corrected}
             unlikely = {number: self._unlikely(number, image, group, check) for number in undrawn}
             reaches = {
                 number: self._reach(number, image, group, neighborhoods.get(number), unlikely.get(number))
@@ -132,10 +133,13 @@ class Segmenter:
                     if not counts:
                         reaches[number].saw(part, logit)
                         continue
-                    shape_between = shapes.get(number)
-                    if shape_between is not None:
-                        logit = fuse(logit, shape_between, part)
-                    against = unlikely.get(number)
+                    shape_between, against = shapes.get(number), unlikely.get(number)
+                    fused = logit if shape_between is None else fuse(logit, shape_between, part)
+                    if number not in corrected:
+                        logit = fused
+                    elif number in neighborhoods:
+                        # In case that what is found turns out to be another structure.
+                        neighborhoods[number].take(fused, part, NO_BODY)
                     if against is not None:
                         logit = logit - against[part]
                     reaches[number].saw(part, logit)
@@ -155,7 +159,15 @@ class Segmenter:
             placed = any(self.tokens[number].place is not None for number in undrawn)
             middles = body_middles(image.array, group.stack, group.window) if placed else None
             for number, found in undrawn.items():
-                neighborhood = self._around(found, number, middles, unlikely[number], group, merged)
+                painted = None
+                if drawn is not None and number in corrected:
+                    painted = group.stack.view(drawn.labels.array) == number + 1
+                neighborhood = self._around(found, number, middles, unlikely[number], painted, group, merged)
+                if neighborhood is not None and painted is not None and drawn is not None:
+                    if np.count_nonzero(painted[neighborhood.place]) < np.count_nonzero(painted) / 2:
+                        # It was drawn elsewhere: what was found is another structure.
+                        continue
+                    neighborhood.correct(drawn, number + 1, group.stack)
                 if neighborhood is not None:
                     neighborhood.extent = self._extent(number, image, group)
                     neighborhood.template = self._template(number, image, group)
@@ -212,13 +224,15 @@ class Segmenter:
         number: int,
         middles: np.ndarray | None,
         against: np.ndarray | None,
+        painted: np.ndarray | None,
         group: _Group,
         merged: MergedClasses,
     ) -> Neighborhood | None:
-        """The surroundings of what was found of a class that was not drawn; what lies elsewhere is entered already."""
+        """The surroundings of what was found of a class that was not drawn, or only to correct what was found; what
+        lies elsewhere is entered already."""
         token = self.tokens[number]
         one_piece = self._is_one_piece(number)
-        likely = likelihood(token.place, middles, against, group.stack)
+        likely = likelihood(token.place, middles, against, group.stack, painted)
         margin_mm = SHAPED_MARGIN_MM if one_piece and token.shapes else MARGIN_MM
         neighborhood = found.neighborhood(group.stack, one_piece=one_piece, likelihood=likely, margin_mm=margin_mm)
         if neighborhood is not None and (one_piece or token.pieces == "many"):
@@ -296,6 +310,12 @@ class Segmenter:
                 reach.extend()
             for visit in visits(reaches, length):
                 yield *visit, False
+
+    def _corrected(self, group: _Group, drawn: Drawn | None) -> set[int]:
+        """Classes of which a drawing only corrects what is found with a token that knows the structure's shape."""
+        if drawn is None:
+            return set()
+        return {n for n in group.numbers if n + 1 in drawn.corrects and self.tokens[n].shapes and self._is_one_piece(n)}
 
     @staticmethod
     def _shapes(group: _Group, drawn: Drawn | None) -> dict[int, DrawnShape | None]:

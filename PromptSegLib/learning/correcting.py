@@ -24,11 +24,16 @@ LIKE_SPACING = 1.34
 token's, whose features of the scan are there already."""
 
 _AGREES_FROM = 0.3
-"""DSC on the drawn slices below which the token is no good start."""
+"""DSC on the drawn slices below which the token is no good start; one that knows the structure's shape from other scans
+is, wherever it was corrected."""
 
 
-def goes_on_from(token: ClassToken, drawing: Drawing, fingerprint: str, prompting: str) -> bool:
+def goes_on_from(
+    token: ClassToken, drawing: Drawing, fingerprint: str, prompting: str, of_other_scans: bool = False
+) -> bool:
     """Whether this drawing may be learned from the token's numbers and as the token sees it.
+
+    of_other_scans: whether it knows the structure from them better than a few slices of this one tell.
 
     A token with centers is not gone on from: they are differences to its numbers.
     """
@@ -37,7 +42,7 @@ def goes_on_from(token: ClassToken, drawing: Drawing, fingerprint: str, promptin
         and token.backbone.fingerprint == fingerprint
         and (token.prompting, token.plane) == (prompting, drawing.plane)
         and token.window.kind == drawing.window.kind
-        and 1 / LIKE_SPACING <= token.spacing_mm / drawing.spacing_mm <= LIKE_SPACING
+        and (of_other_scans or 1 / LIKE_SPACING <= token.spacing_mm / drawing.spacing_mm <= LIKE_SPACING)
     )
 
 
@@ -53,14 +58,16 @@ class Corrector(Tuner):
         options: TuningOptions,
         started: float,
         cancelled: Callable[[], bool],
+        of_other_scans: bool = False,
     ):
-        self.token = token
+        self.token, self._of_other_scans = token, of_other_scans
         self._numbers = {name: torch.from_numpy(n.copy()).to(backbone.device) for name, n in token.numbers.items()}
         super().__init__(drawing, backbone, encode, options, token.prompting, started, cancelled)
 
     def _start(self, ready: Callable[[], None], improved: Callable[[], None]) -> dict[str, Tensor]:
         """The token's numbers: a probe of the head alone would only undo what its prompts have learned."""
-        if self._agreement({name: value[None] for name, value in self._numbers.items()}) < _AGREES_FROM:
+        numbers = {name: value[None] for name, value in self._numbers.items()}
+        if not self._of_other_scans and self._agreement(numbers) < _AGREES_FROM:
             return super()._start(ready, improved)
         self.earlier = self.token
         self.steps = self.options.steps or STEPS

@@ -42,6 +42,7 @@ def tune(
     color: tuple[int, int, int] = (230, 159, 0),
     terminology: Terminology | None = None,
     before: ClassToken | None = None,
+    of_other_scans: bool = False,
     encode: Callable[[Tensor], Features] | None = None,
     ready: Callable[[Drawing], None] = lambda drawing: None,
     report: Callable[[TuningProgress], None] = lambda progress: None,
@@ -56,6 +57,8 @@ def tune(
         backbone: frozen; it is the same, to the bit, afterwards.
         before: what was learned from an earlier state of the drawing, to go on from in a few steps. Where it does not
             fit (another backbone or plane, say), or finds next to nothing of what is drawn now, all begins anew.
+        of_other_scans: whether ``before`` was learned on other scans, and this drawing corrects what it found. If it
+            knows the structure's shape, nothing begins anew for what it did not find.
         encode: in place of ``backbone.encode``, where features of an image (1, 1, h, w) may have been kept.
         ready: called once the backbone has seen the drawn slices, before the first guess.
         report: called after every step.
@@ -74,10 +77,11 @@ def tune(
     started = time.monotonic()
     reference = BackboneReference(backbone.name, backbone.fingerprint(), backbone.preset_name)
     drawing, encode = prepare_drawing(scans), encode or backbone.encode
-    if before is not None and goes_on_from(before, drawing, reference.fingerprint, prompting):
+    knows = of_other_scans and before is not None and bool(before.shapes)
+    if before is not None and goes_on_from(before, drawing, reference.fingerprint, prompting, knows):
         if drawing.spacing_mm != before.spacing_mm:
             drawing = prepare_drawing(scans, like=before)
-        tuner: Tuner = Corrector(before, drawing, backbone, encode, options, started, cancelled)
+        tuner: Tuner = Corrector(before, drawing, backbone, encode, options, started, cancelled, knows)
     else:
         tuner = Tuner(drawing, backbone, encode, options, prompting, started, cancelled)
     profile = Profile.of([scan_statistics(scan.image) for scan in scans])

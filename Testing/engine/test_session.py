@@ -457,3 +457,25 @@ def test_doubt_far_from_drawn_slices_counts_more() -> None:
     doubt[[11, 30]] = 100
     found = suggest_slice([10], 40, 3.0, doubt)
     assert found is not None and found[0] == 30
+
+
+def test_drawings_correct_the_tokens_of_other_scans() -> None:
+    session, truth = drawn_session()
+    image, _ = scan()
+
+    def corrects() -> frozenset[int]:
+        guide = session.drawn(["a"], image)
+        assert guide is not None
+        return guide.corrects
+
+    session.tune(["a"])
+    assert not corrects(), "it was learned from this very drawing"
+    session.set_image(image)
+    session.annotate("a", ORGAN, planes(truth, 6))
+    assert corrects() == {1}
+    session.tune(["a"])
+    assert corrects() == {1}
+    session.tune(["a"], anew=True)
+    assert not corrects()
+    session.put_token("a", tuned_token().to_bytes())
+    assert corrects() == {1}

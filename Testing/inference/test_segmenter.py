@@ -402,6 +402,46 @@ def test_what_joins_the_organ_is_cut_off_by_its_shape(order: tuple[int, ...], fl
         assert (everywhere.labels.array == 1)[beyond].mean() > 0.7, "it would have been taken for the organ"
 
 
+def correction(image: Volume, planes: dict[int, np.ndarray]) -> Drawn:
+    """Slices that correct what a token of other scans finds."""
+    labels = np.full(image.array.shape, UNKNOWN, np.uint8)
+    for index, plane in planes.items():
+        labels[index] = plane
+    return Drawn(image.with_array(labels), {1: (0, frozenset(planes))}, corrects=frozenset({1}))
+
+
+def with_shape(organ: np.ndarray, image: Volume) -> ClassToken:
+    shape = shape_of(organ, image.geometry)
+    assert shape is not None
+    return replace(tuned_token(), pieces="one", shapes=(shape,))
+
+
+@pytest.mark.parametrize("painted", [True, False])
+def test_a_corrected_slice_is_kept_and_the_rest_is_found_as_before(painted: bool) -> None:
+    image, truth = scan(seed=3)
+    token = with_shape(truth, image)
+    before = segment(image, token).labels.array == 1
+    half = truth[6] & (np.arange(truth.shape[2]) < 40) & painted
+    found = segment(image, token, drawn=correction(image, {6: half})).labels.array == 1
+    assert half.any() == painted and np.array_equal(found[6], half)
+    others = np.arange(len(truth)) != 6
+    if painted:
+        assert dsc(found[others], before[others]) > 0.9
+    else:
+        # One piece is kept, on one side of the slice that shows nothing.
+        assert max(dsc(found[:6], before[:6]), dsc(found[7:], before[7:])) > 0.8
+
+
+def test_a_correction_somewhere_else_is_followed() -> None:
+    """What was found is a look-alike; a slice of the organ is drawn."""
+    image, organ, other, sure = two_alike()
+    token = replace(sure, height=None, size=None, shapes=with_shape(organ, image).shapes)
+    found = segment(image, token).labels.array == 1
+    assert found[other].mean() > 0.7 and not found[organ].any()
+    found = segment(image, token, drawn=correction(image, {21: organ[21]})).labels.array == 1
+    assert found[organ].mean() > 0.7 and not found[other].any()
+
+
 def test_only_where_it_is_not_found_at_its_height_all_of_the_scan_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     image, organ, other, knows = two_alike()
     image.array[other] = 40

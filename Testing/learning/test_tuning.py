@@ -413,3 +413,16 @@ def test_a_few_slices_in_pieces_do_not_divide_a_bow(is_bow: bool) -> None:
     assert after.training.steps > token.training.steps, "it went on from the token"
     assert after.pieces == ("one" if is_bow else "many")
     assert after.size == token.size and after.shapes == token.shapes
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_what_is_known_from_other_scans_survives_a_slice_on_which_nothing_was_found(knows: bool) -> None:
+    shape = Shape(np.ones((3, 3, 3), np.int8), 4.0)
+    token = replace(tuned_token(), size=Size(20.0, 0.3), shapes=(shape,) if knows else ())
+    image, truth = scan()
+    labels = drawn_labels(np.roll(truth, -20, axis=2), (6,))
+    drawn = DrawnScan(image, Annotation.from_label_map(image.with_array(labels), 1, axis=0))
+    anew = tune([drawn], "Organ", tiny_backbone(), SHORT, before=token)
+    assert anew.shapes == () and anew.size is None and anew.training.steps <= 2
+    after = tune([drawn], "Organ", tiny_backbone(), SHORT, before=token, of_other_scans=True)
+    assert (after.shapes, after.size) == ((token.shapes, token.size) if knows else ((), None))
