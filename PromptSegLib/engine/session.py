@@ -5,7 +5,7 @@ The same methods are offered in this process by `Session` and on a worker proces
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,7 @@ from PromptSegLib.learning.tuning import TuningOptions, TuningProgress, tune
 from PromptSegLib.networks.device import is_out_of_memory, release_memory
 from PromptSegLib.networks.weights import load_network
 from PromptSegLib.tokens.class_token import ClassToken, Terminology, parse_token
-from PromptSegLib.tokens.recognition import Recognition
+from PromptSegLib.tokens.recognition import Profile, Recognition
 
 LOOKED_AT_AHEAD = 64
 """Undrawn slices that the backbone looks at while the user draws. Of a tall structure in a fine scan, more would take
@@ -58,9 +58,6 @@ class _Class:
     token: ClassToken | None = None
     is_learned_here: bool = False
     """Whether the token was last learned from a drawing on this scan."""
-    is_of_other_scans: bool = False
-    """Whether the token, or the one that it went on from, was learned elsewhere than on this scan."""
-
     is_told_by_result: bool = False
     """Whether the token has height, size and shape from what was found with it, since the drawing did not show them."""
     doubt: tuple[int, np.ndarray] | None = None
@@ -116,7 +113,7 @@ class Session:
         self._features.clear()
         for entry in self._classes.values():
             entry.drawing = entry.doubt = None
-            entry.is_learned_here, entry.is_of_other_scans = False, entry.token is not None
+            entry.is_learned_here = False
             entry.ahead = iter(())
         array = image.array
         if array.dtype.kind == "f" and not all(bool(np.isfinite(plane).all()) for plane in array):
@@ -144,8 +141,7 @@ class Session:
         term = token.terminology
         info = ClassInfo(token.name, token.color, (term.scheme, term.code, term.meaning) if term else None)
         entry = self._classes.setdefault(key, _Class(info))
-        entry.token, entry.is_of_other_scans = token, True
-        entry.is_learned_here = entry.is_told_by_result = False
+        entry.token, entry.is_learned_here, entry.is_told_by_result = token, False, False
         return info
 
     def forget(self, key: str) -> None:
@@ -225,7 +221,6 @@ class Session:
                     checkpoint(key, token.to_bytes())
                     previewer.show(token)
 
-                entry.is_of_other_scans = entry.is_of_other_scans and not anew
                 entry.token = self._tune(
                     scan, entry, None if anew else entry.token, options, ready, progress, improved, cancelled
                 )
@@ -328,7 +323,6 @@ class Session:
                 color=info.color,
                 terminology=Terminology(*info.terminology) if info.terminology else None,
                 before=before,
-                of_other_scans=entry.is_of_other_scans,
                 encode=partial(self._features.encode, self._network),
                 ready=ready,
                 report=report,
@@ -391,16 +385,22 @@ class Session:
     def drawn(self, keys: Sequence[str], image: Volume) -> Drawn | None:
         """The drawings of these classes in one label map, numbered in their order."""
         entries = [self._entry(key) for key in keys]
-        corrects = frozenset(n for n, entry in enumerate(entries, start=1) if entry.is_of_other_scans)
         guide = as_guide([entry.drawing for entry in entries], image)
-        return None if guide is None else replace(guide, corrects=corrects)
+        if guide is None:
+            return None
+        here = Profile.of([self._scan_statistics(image)])
+        tokens = enumerate((entry.token for entry in entries), start=1)
+        return replace(guide, corrects=frozenset(n for n, t in tokens if t is not None and t.knows_from_others(here)))
 
     def _recognized(self, token: ClassToken, image: Volume) -> Recognition | None:
         if not token.centers:
             return None
+        return token.recognize(self._scan_statistics(image))
+
+    def _scan_statistics(self, image: Volume) -> Mapping[str, float]:
         if self._statistics is None:
             self._statistics = scan_statistics(image)
-        return token.recognize(self._statistics)
+        return self._statistics
 
     def _move_to_cpu(self) -> None:
         self._features.clear()

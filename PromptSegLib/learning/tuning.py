@@ -42,7 +42,6 @@ def tune(
     color: tuple[int, int, int] = (230, 159, 0),
     terminology: Terminology | None = None,
     before: ClassToken | None = None,
-    of_other_scans: bool = False,
     encode: Callable[[Tensor], Features] | None = None,
     ready: Callable[[Drawing], None] = lambda drawing: None,
     report: Callable[[TuningProgress], None] = lambda progress: None,
@@ -56,9 +55,8 @@ def tune(
         name: of the class.
         backbone: frozen; it is the same, to the bit, afterwards.
         before: what was learned from an earlier state of the drawing, to go on from in a few steps. Where it does not
-            fit (another backbone or plane, say), or finds next to nothing of what is drawn now, all begins anew.
-        of_other_scans: whether ``before`` was learned on other scans, and this drawing corrects what it found. If it
-            knows the structure's shape, nothing begins anew for what it did not find.
+            fit (another backbone or plane, say), or finds next to nothing of what is drawn now, all begins anew;
+            but if it knows the structure's shape from other scans, nothing does for what it did not find.
         encode: in place of ``backbone.encode``, where features of an image (1, 1, h, w) may have been kept.
         ready: called once the backbone has seen the drawn slices, before the first guess.
         report: called after every step.
@@ -77,14 +75,14 @@ def tune(
     started = time.monotonic()
     reference = BackboneReference(backbone.name, backbone.fingerprint(), backbone.preset_name)
     drawing, encode = prepare_drawing(scans), encode or backbone.encode
-    knows = of_other_scans and before is not None and bool(before.shapes)
+    profile = Profile.of([scan_statistics(scan.image) for scan in scans])
+    knows = before is not None and before.knows_from_others(profile)
     if before is not None and goes_on_from(before, drawing, reference.fingerprint, prompting, knows):
         if drawing.spacing_mm != before.spacing_mm:
             drawing = prepare_drawing(scans, like=before)
         tuner: Tuner = Corrector(before, drawing, backbone, encode, options, started, cancelled, knows)
     else:
         tuner = Tuner(drawing, backbone, encode, options, prompting, started, cancelled)
-    profile = Profile.of([scan_statistics(scan.image) for scan in scans])
 
     def token(calibration: Calibration) -> ClassToken:
         earlier = tuner.earlier
@@ -104,7 +102,8 @@ def tune(
             height=drawing.height or (earlier.height if earlier else None),
             size=told.size,
             shapes=told.shapes,
-            profile=profile,
+            # Of the scans that its shapes are of: what it learned here is a correction.
+            profile=earlier.profile if earlier is not None and knows else profile,
             numbers={key: value.detach().cpu().float().numpy() for key, value in tuner.best.items()},
             training=Training(
                 scans=drawing.scans,

@@ -94,6 +94,10 @@ class ClassToken:
         center = self.centers[find_center(self.centers, name, self.name)]
         return replace(self, numbers=center.applied(self.numbers), centers=())
 
+    def knows_from_others(self, profile: Profile) -> bool:
+        """Whether it knows the structure's shape from other scans than those of this profile."""
+        return bool(self.shapes) and self.profile != profile
+
     def recognize(self, statistics: Mapping[str, float]) -> Recognition | None:
         """Which center a scan with these statistics is of; None if the token has no centers."""
         if not self.centers:

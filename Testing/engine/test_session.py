@@ -460,6 +460,7 @@ def test_doubt_far_from_drawn_slices_counts_more() -> None:
 
 
 def test_drawings_correct_the_tokens_of_other_scans() -> None:
+    """Whether a token is of other scans is seen after a restart of the engine, too: by what its scans are like."""
     session, truth = drawn_session()
     image, _ = scan()
 
@@ -469,13 +470,16 @@ def test_drawings_correct_the_tokens_of_other_scans() -> None:
         return guide.corrects
 
     session.tune(["a"])
+    (found,) = session.segment(["a"])
+    assert found.token is not None and parse_token(found.token).shapes, "its own result told it the shape"
     assert not corrects(), "it was learned from this very drawing"
-    session.set_image(image)
-    session.annotate("a", ORGAN, planes(truth, 6))
+    session.put_token("a", found.token)
+    assert not corrects()
+    elsewhere = Profile(3, {"noise": 1.0}, {"noise": 0.1})
+    session.put_token("a", replace(parse_token(found.token), profile=elsewhere).to_bytes())
     assert corrects() == {1}
+    session.annotate("a", ORGAN, planes(truth, 6))
     session.tune(["a"])
     assert corrects() == {1}
     session.tune(["a"], anew=True)
     assert not corrects()
-    session.put_token("a", tuned_token().to_bytes())
-    assert corrects() == {1}

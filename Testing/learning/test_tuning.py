@@ -15,6 +15,7 @@ from torch import Tensor
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
+from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.inference.segmenter import Segmenter
 from PromptSegLib.learning import correcting, holding_out, tuning
 from PromptSegLib.learning.drawing import DrawnScan, prepare_drawing
@@ -24,6 +25,7 @@ from PromptSegLib.networks.presets import PUNetPreset
 from PromptSegLib.networks.weights import load_backbone
 from PromptSegLib.tokens.centers import Center
 from PromptSegLib.tokens.class_token import ClassToken, Terminology
+from PromptSegLib.tokens.recognition import Profile
 from PromptSegLib.tokens.shape import Shape
 from PromptSegLib.tokens.size import Size
 from Testing.support import (
@@ -422,7 +424,10 @@ def test_what_is_known_from_other_scans_survives_a_slice_on_which_nothing_was_fo
     image, truth = scan()
     labels = drawn_labels(np.roll(truth, -20, axis=2), (6,))
     drawn = DrawnScan(image, Annotation.from_label_map(image.with_array(labels), 1, axis=0))
-    anew = tune([drawn], "Organ", tiny_backbone(), SHORT, before=token)
+    here = replace(token, profile=Profile.of([scan_statistics(image)]))
+    anew = tune([drawn], "Organ", tiny_backbone(), SHORT, before=here)
     assert anew.shapes == () and anew.size is None and anew.training.steps <= 2
-    after = tune([drawn], "Organ", tiny_backbone(), SHORT, before=token, of_other_scans=True)
+    elsewhere = replace(token, profile=Profile(2, {"noise": 3.0}, {"noise": 0.1}))
+    after = tune([drawn], "Organ", tiny_backbone(), SHORT, before=elsewhere)
     assert (after.shapes, after.size) == ((token.shapes, token.size) if knows else ((), None))
+    assert after.profile == (elsewhere.profile if knows else anew.profile)
