@@ -42,14 +42,15 @@ class Drawn:
     slices: Mapping[int, tuple[int, frozenset[int]]]
     corrects: frozenset[int] = frozenset()
 
-    def known(self, label: int, stack: SliceStack) -> np.ndarray:
-        """bool, on the stack: the voxels of which it is known whether they are of ``label``."""
-        painted = self.labels.array
-        known: np.ndarray = (painted != 0) & (painted != UNKNOWN)
+    def known(self, label: int, stack: SliceStack, place: tuple[slice, slice, slice]) -> np.ndarray:
+        """bool, on this box of the stack: the voxels of which it is known whether they are of ``label``."""
+        shape = self.labels.array.shape
+        part = stack.view(self.labels.array)[place]
         axis, whole = self.slices.get(label, (stack.axis, frozenset()))
-        across = np.isin(np.arange(painted.shape[axis]), sorted(whole))
-        wholly = np.expand_dims(across, [other for other in range(3) if other != axis])
-        return stack.view(known | (wholly & (painted != UNKNOWN)))
+        across = np.isin(np.arange(shape[axis]), sorted(whole))
+        wholly = np.broadcast_to(np.expand_dims(across, [other for other in range(3) if other != axis]), shape)
+        known: np.ndarray = ((part != 0) | stack.view(wholly)[place]) & (part != UNKNOWN)
+        return known
 
     def shape(self, label: int, stack: SliceStack) -> DrawnShape | None:
         """The shape of ``label`` between its wholly drawn slices; None where it has none along this stack."""

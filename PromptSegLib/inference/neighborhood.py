@@ -86,11 +86,11 @@ class Neighborhood:
         )
         place = (slices, rows, columns)
         inside = labels[place] == label
-        return cls(place, drawn.known(label, stack)[place], inside, np.zeros(inside.shape, dtype=np.float16))
+        return cls(place, drawn.known(label, stack, place), inside, np.zeros(inside.shape, dtype=np.float16))
 
     def correct(self, drawn: Drawn, label: int, stack: SliceStack) -> None:
         """What was found here is corrected by what was drawn."""
-        self.known = drawn.known(label, stack)[self.place]
+        self.known = drawn.known(label, stack, self.place)
         self.painted = stack.view(drawn.labels.array)[self.place] == label
 
     def take(self, logits: np.ndarray, part: slice, nothing: float) -> np.ndarray:

@@ -29,6 +29,7 @@ from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.sight import Sight
 from PromptSegLib.networks.backbone import Backbone
 from PromptSegLib.tokens.class_token import ClassToken
+from PromptSegLib.tokens.shape import Shape
 
 FAR = 2.0
 """Heights in the body against which this much speaks, as a logit, are looked at last: two standard deviations beyond
@@ -233,7 +234,7 @@ class Segmenter:
         token = self.tokens[number]
         one_piece = self._is_one_piece(number)
         likely = likelihood(token.place, middles, against, group.stack, painted)
-        margin_mm = SHAPED_MARGIN_MM if one_piece and token.shapes else MARGIN_MM
+        margin_mm = SHAPED_MARGIN_MM if self._shapes_of(number) else MARGIN_MM
         neighborhood = found.neighborhood(group.stack, one_piece=one_piece, likelihood=likely, margin_mm=margin_mm)
         if neighborhood is not None and (one_piece or token.pieces == "many"):
             neighborhood.size = token.size
@@ -253,12 +254,13 @@ class Segmenter:
             return None
         return Extent.of(token.height, outline(image, group.window.kind), heights_mm(image))
 
+    def _shapes_of(self, number: int) -> tuple[Shape, ...]:
+        """What a structure of one piece looks like in other scans."""
+        return self.tokens[number].shapes if self._is_one_piece(number) else ()
+
     def _template(self, number: int, image: Volume, group: _Group) -> Template | None:
-        """What is known of the shape of a structure of one piece."""
-        shapes = self.tokens[number].shapes
-        if not shapes or not self._is_one_piece(number):
-            return None
-        return Template(shapes, group.stack.axes(image.geometry))
+        shapes = self._shapes_of(number)
+        return Template(shapes, group.stack.axes(image.geometry)) if shapes else None
 
     def _unlikely(self, number: int, image: Volume, group: _Group, check: Callable[[], None]) -> np.ndarray | None:
         """What speaks against each voxel of the stack by its height in the body, as a logit; None for nothing."""
@@ -315,7 +317,7 @@ class Segmenter:
         """Classes of which a drawing only corrects what is found with a token that knows the structure's shape."""
         if drawn is None:
             return set()
-        return {n for n in group.numbers if n + 1 in drawn.corrects and self.tokens[n].shapes and self._is_one_piece(n)}
+        return {n for n in group.numbers if n + 1 in drawn.corrects and self._shapes_of(n)}
 
     @staticmethod
     def _shapes(group: _Group, drawn: Drawn | None) -> dict[int, DrawnShape | None]:

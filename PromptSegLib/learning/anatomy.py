@@ -13,7 +13,7 @@ from PromptSegLib.imaging.body import body_middles
 from PromptSegLib.imaging.outline import body_axis, heights_mm, outline
 from PromptSegLib.imaging.volume import Volume, bounding_box, slice_stack
 from PromptSegLib.imaging.window import Window
-from PromptSegLib.learning.shapes import shape_of, spread
+from PromptSegLib.learning.shapes import shape_of, some_shapes
 from PromptSegLib.tokens.class_token import ClassToken
 from PromptSegLib.tokens.height import Height, Level
 from PromptSegLib.tokens.shape import Shape
@@ -67,10 +67,13 @@ def volume_ml(annotation: Annotation) -> float | None:
 def shapes_of(annotations: Sequence[Annotation]) -> tuple[Shape, ...]:
     """Of structures of one piece that were wholly drawn and lie wholly in their scan; of many, of some whose sizes
     differ."""
-    volumes = [(volume, annotation) for annotation in annotations if (volume := volume_ml(annotation)) is not None]
-    chosen = [volumes[number][1] for number in spread([volume for volume, _ in volumes])]
-    shapes = (shape_of(annotation.label_map == annotation.label, annotation.geometry) for annotation in chosen)
-    return tuple(shape for shape in shapes if shape is not None)
+    known = [(volume, annotation) for annotation in annotations if (volume := volume_ml(annotation)) is not None]
+
+    def shape(number: int) -> Shape | None:
+        annotation = known[number][1]
+        return shape_of(annotation.label_map == annotation.label, annotation.geometry)
+
+    return some_shapes([volume for volume, _ in known], shape)
 
 
 def offsets_mm(image: Volume, annotation: Annotation, window: Window) -> np.ndarray:
@@ -135,9 +138,11 @@ def as_found(token: ClassToken, found: Sequence[FoundStructure]) -> ClassToken:
     known = replace(token, height=Height.of(levels) or token.height)
     if not inside:
         return known
-    chosen = spread(sizes) if token.pieces == "one" else []
-    shapes = (shape_of(inside[i].mask, inside[i].image.geometry) for i in chosen)
-    return replace(known, size=Size.of(sizes), shapes=tuple(shape for shape in shapes if shape is not None))
+
+    def shape(number: int) -> Shape | None:
+        return shape_of(inside[number].mask, inside[number].image.geometry)
+
+    return replace(known, size=Size.of(sizes), shapes=some_shapes(sizes, shape) if token.pieces == "one" else ())
 
 
 def _is_inside(box: Sequence[slice], lengths: Sequence[int]) -> bool:

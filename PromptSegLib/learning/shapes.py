@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import ndimage
 
 from PromptSegLib.imaging.volume import Geometry, bounding_box
+from PromptSegLib.tokens.class_token import PLANES
 from PromptSegLib.tokens.shape import FINEST_MM, LARGEST, LARGEST_MM, MOST_SHAPES, MOST_VOXELS, UNIT_MM, Shape
 
 _GRIDS = ((MOST_VOXELS // 4, 0.9), (MOST_VOXELS, 0.7))
@@ -22,7 +23,8 @@ def shape_of(mask: np.ndarray, geometry: Geometry) -> Shape | None:
     """
     if not mask.any():
         return None
-    shapes = (_shape_of(mask[bounding_box(mask)], geometry, *grid) for grid in _GRIDS)
+    structure = mask[bounding_box(mask)]
+    shapes = (_shape_of(structure, geometry, *grid) for grid in _GRIDS)
     return next((shape for shape in shapes if shape is not None), None)
 
 
@@ -53,9 +55,15 @@ def _shape_of(mask: np.ndarray, geometry: Geometry, most_voxels: int, least_show
 
 def is_in_pieces(shape: Shape, plane: str) -> bool:
     """Whether the shape shows several pieces on a slice of this plane, as a bow does."""
-    axis = ("axial", "coronal", "sagittal").index(plane)
-    slices = np.moveaxis(shape.distances > 0, axis, 0)
+    # The plane across superior, the one across posterior, and the one across left.
+    slices = np.moveaxis(shape.distances > 0, PLANES.index(plane), 0)
     return any(ndimage.label(inside)[1] > 1 for inside in slices)
+
+
+def some_shapes(volumes_ml: Sequence[float], shape: Callable[[int], Shape | None]) -> tuple[Shape, ...]:
+    """Of structures of these volumes, or of some whose sizes differ; shape: makes that of the one at this position."""
+    made = (shape(number) for number in spread(volumes_ml))
+    return tuple(each for each in made if each is not None)
 
 
 def spread(volumes_ml: Sequence[float], most: int = MOST_SHAPES) -> list[int]:
