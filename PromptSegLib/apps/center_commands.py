@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -13,6 +13,9 @@ from rich.table import Table
 from PromptSegLib.apps.console import INTERRUPTED, Interruption, Json, errors, output, print_json, progress_bar
 from PromptSegLib.tokens import centers
 from PromptSegLib.tokens.class_token import ClassToken, load_token
+
+if TYPE_CHECKING:
+    from PromptSegLib.learning.adaptation import Adaptation
 
 centers_app = typer.Typer(no_args_is_help=True, help="List, remove, rename and merge the centers of a token.")
 
@@ -63,7 +66,10 @@ def adapt(
             dsc = "" if progress.held_out_dsc is None else f"held-out DSC {progress.held_out_dsc:.3f}"
             show(progress.step / progress.steps, f"loss {progress.loss:.3f}  {dsc}")
 
-        found = adapt_files(job, TuningOptions(seconds=seconds, seed=seed), report, interruption)
+        def judging(fraction: float) -> None:
+            show(fraction, "judged by a whole scan")
+
+        found = adapt_files(job, TuningOptions(seconds=seconds, seed=seed), report, judging, interruption)
     training = found.center.training
     if as_json:
         print_json(
@@ -71,6 +77,7 @@ def adapt(
                 "token": str(target),
                 "center": found.center.name,
                 "training": asdict(training),
+                "kept_aside": found.aside,
                 "base_dsc": found.base_dsc,
                 "uses_base": found.uses_base,
                 "interrupted": interruption.requested,
@@ -82,14 +89,26 @@ def adapt(
             f"{training.scans} scan(s) in {training.seconds:.0f} s",
             markup=False,
         )
-        if found.uses_base:
-            output.print("what was held out is found as well without it: the token itself is used for this center")
-        elif found.base_dsc is not None and training.held_out_dsc is not None:
-            dsc = f"{training.held_out_dsc:.3f}, without the center {found.base_dsc:.3f}"
-            output.print(f"DSC on what was held out {dsc}")
+        output.print(_verdict(found))
     if interruption.requested:
-        errors.print("promptseg: interrupted; the best center so far was written")
+        errors.print("promptseg: interrupted; the center was written with what was learned so far")
         raise typer.Exit(INTERRUPTED)
+
+
+def _verdict(found: Adaptation) -> str:
+    """Whether the center differs from the token, and why."""
+    dsc, base = found.center.training.held_out_dsc, f"{found.base_dsc:.3f}"
+    aside = "one scan that was" if found.aside == 1 else f"{found.aside} scans that were"
+    if found.aside and found.uses_base:
+        return f"{aside} kept aside: found as well by the token itself (DSC {base}), which is used for this center"
+    if found.aside:
+        return f"{aside} kept aside: DSC {dsc:.3f}, with the token itself {base}"
+    if found.uses_base:
+        return (
+            f"a single scan, which the token itself finds with a DSC of {base}, says little of the next one: "
+            "the token itself is used for this center; give three or more scans to learn what differs"
+        )
+    return f"the token itself fails on this single scan (DSC {base}): check the next ones, and adapt again with more"
 
 
 @centers_app.command("list")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,10 +41,14 @@ def adapt_files(
     job: AdaptJob,
     options: TuningOptions,
     report: Callable[[TuningProgress], None] = lambda progress: None,
+    judging: Callable[[float], None] = lambda fraction: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Adaptation:
     """Add a center to a token file. All that can be wrong is found before the long work begins; what others add to
-    the file meanwhile stays."""
+    the file meanwhile stays.
+
+    judging: called with the fraction done of a scan that tells whether what was learned helps.
+    """
     if not job.drawings:
         raise InputError("a center is learned from what was drawn in its scans: give one --labels per --image")
     require_pairs(job.images, job.drawings)
@@ -55,15 +60,18 @@ def adapt_files(
         for image, labels in zip(job.images, job.drawings, strict=True)
     ]
 
+    from PromptSegLib.inference.judging import judge
     from PromptSegLib.learning.adaptation import adapt
     from PromptSegLib.learning.drawing import DrawnScan
     from PromptSegLib.networks.weights import load_network
 
+    network = load_network(job.backbone or token.backbone.name, job.device)
     found = adapt(
         [DrawnScan(image, annotation) for image, annotation in drawn],
         token,
         job.center,
-        load_network(job.backbone or token.backbone.name, job.device),
+        network,
+        partial(judge, backbone=network, report=judging),
         options,
         report=report,
         cancelled=cancelled,

@@ -1,15 +1,15 @@
 """Adaptation: what one center (a hospital, a scanner) needs beyond a class token, learned from a few of its scans.
 
 Backbone and token stay as they are. Only a difference to the token's numbers is learned, which is drawn towards zero
-unless the token finds next to nothing there, and kept only if it helps on a scan that it was not learned from (of a
-single scan, on a part of its drawing): otherwise the center uses the token itself.
+unless the token finds next to nothing there. It is kept only if, with it, the structure is found better on scans that
+it was not learned from; otherwise the center uses the token itself.
 """
 
 from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,34 +26,44 @@ from PromptSegLib.tokens.class_token import ClassToken
 from PromptSegLib.tokens.recognition import Profile
 from PromptSegLib.tokens.records import Training
 
-MAX_SLICES = 36
+MAX_SLICES = 80
 """Slices used of all scans together: a center is close to the base, and two minutes are its time."""
 
-EMPTY_SHARE = 0.6
+EMPTY_SHARE = 0.5
 """Of these slices, how many show nothing of the structure: the token knows the structure, and what a difference must
 not do is find more of it all over the scan."""
 
-HELD_OUT_SCANS = 0.25
-"""Of several scans, this share (at least one) is kept aside to tell whether the difference helps."""
+STEPS = 150
 
-LEAST_GAIN, LEAST_GAIN_OF_ONE = 0.03, 0.1
-"""DSC on what was kept aside, of several scans and of a single one, by which a difference must be better than none: it
-is little that is kept aside, and what one patient gains from a drawing of his own says little of the next."""
+HELD_OUT_SCANS, MOST_HELD_OUT = 0.25, 4
+"""Of several scans, this share (at least one, and so many at the most) is kept aside to tell whether the difference
+helps."""
 
-_PULL = 5.0
+LEAST_GAIN = 0.01
+"""DSC on the scans that were kept aside by which a difference must be better than none: these are few."""
+
+FAILS_BELOW, LEAST_GAIN_OF_ONE = 0.3, 0.1
+"""What a patient gains from a drawing of his own says nothing of the next one. So a single scan only tells whether the
+token fails there, with a DSC below the first; then a difference that brings it the second is better than nothing."""
+
+_PULL = 1.0
 """Weight, per scan, of how far the numbers have gone from where they started, in relation to their size."""
 
 _PROBED_BELOW = 0.3
-"""DSC of the base on what is held out below which its head is no good start."""
+"""DSC of the base's network alone on what is held out below which its head is no good start."""
+
+Judge = Callable[[Sequence[ClassToken], DrawnScan], Sequence[float]]
+"""The DSC that each of these tokens reaches on what was drawn in a scan, used as it will be."""
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """token: with the new center as its last one; base_dsc: what the token itself reached on the held-out part, None
-    where nothing is held out."""
+    """token: with the new center as its last one; aside: how many scans were kept aside, 0 where a single one was
+    judged by; base_dsc: what the token itself reached on these, or on that one."""
 
     token: ClassToken
-    base_dsc: float | None
+    aside: int
+    base_dsc: float
 
     @property
     def center(self) -> Center:
@@ -70,6 +80,7 @@ def adapt(
     token: ClassToken,
     center: str,
     backbone: Backbone,
+    judge: Judge,
     options: TuningOptions | None = None,
     *,
     report: Callable[[TuningProgress], None] = lambda progress: None,
@@ -81,12 +92,13 @@ def adapt(
         scans: of the center, with what was drawn of the token's class.
         center: its name.
         backbone: the token's; frozen.
+        judge: says whether what was learned helps.
         options: the prompting is the token's, whatever they say.
         report: called after every step.
-        cancelled: asked between any two steps; once true, the best difference so far is returned.
+        cancelled: asked between any two steps; once true, what was learned so far is judged.
 
     Raises:
-        InterruptedError: if it was cancelled before anything better than the token itself was found.
+        InterruptedError: if it was cancelled before anything was learned.
         InputError: if the name is not free, the token belongs to another backbone, it holds no room for one more
             center, or the drawing cannot be learned from (see `prepare_drawing`).
     """
@@ -97,26 +109,57 @@ def adapt(
     profile = Profile.of([scan_statistics(scan.image) for scan in scans])
     drawing = prepare_drawing(scans, like=token, most_slices=MAX_SLICES, empty_share=EMPTY_SHARE)
 
-    def with_center(delta: Mapping[str, np.ndarray], tuner: _Adapter | None) -> ClassToken:
+    def with_center(delta: Mapping[str, np.ndarray], steps: int, dsc: float | None) -> ClassToken:
         training = Training(
             scans=len(scans),
             slices=len(drawing.slices),
-            steps=0 if tuner is None else tuner.best_step,
+            steps=steps,
             seconds=round(time.monotonic() - started, 1),
             date=datetime.date.today().isoformat(),
             seed=options.seed,
-            held_out_dsc=None if tuner is None or tuner.best_dsc is None else round(tuner.best_dsc, 4),
+            held_out_dsc=None if dsc is None else round(dsc, 4),
         )
         return replace(token, centers=(*token.centers, Center(name, delta, training, profile)))
 
     # Whether there is room for it must be known before the work, not after.
-    with_center({key: np.zeros(n.shape, np.float16) for key, n in token.numbers.items()}, None).to_bytes()
-    tuner = _Adapter(token, drawing, backbone, options, started, cancelled)
+    with_center({key: np.zeros(n.shape, np.float16) for key, n in token.numbers.items()}, 0, None).to_bytes()
+    base = token.at_center(None)
+    aside = _kept_aside(drawing, options.seed)
+    judged = [scans[number] for number in sorted(aside)] or list(scans)[:MOST_HELD_OUT]
+    if not aside:
+        base_dsc = _mean([judge([base], scan)[0] for scan in judged])
+        if base_dsc >= FAILS_BELOW:
+            return Adaptation(with_center({}, 0, base_dsc), len(aside), base_dsc)
+    tuner = _Adapter(token, drawing, aside, backbone, options, started, cancelled)
     tuner.run(lambda: None, report, lambda: None)
     delta = tuner.delta()
     if cancelled() and not delta:
-        raise InterruptedError("adapting was cancelled before it had found anything better than the token itself")
-    return Adaptation(with_center(delta, tuner), tuner.base_dsc)
+        raise InterruptedError("adapting was cancelled before anything was learned")
+    changed = with_center(delta, 0, None).at_center(name)
+    pairs = [judge([base, changed], scan) for scan in judged]
+    base_dsc, dsc = _mean([before for before, _ in pairs]), _mean([after for _, after in pairs])
+    if dsc - base_dsc < (LEAST_GAIN if aside else LEAST_GAIN_OF_ONE):
+        return Adaptation(with_center({}, 0, base_dsc), len(aside), base_dsc)
+    return Adaptation(with_center(delta, tuner.best_step, dsc if aside else None), len(aside), base_dsc)
+
+
+def _kept_aside(drawing: Drawing, seed: int) -> set[int]:
+    """Numbers of the scans that nothing is learned from: of several, whole ones, since that a patient is found again
+    says nothing of the next one. None where those, or the others, would not show structure and background."""
+    numbers = sorted({part.scan for part in drawing.slices})
+    order = [numbers[i] for i in torch.randperm(len(numbers), generator=torch.Generator().manual_seed(seed)).tolist()]
+    aside = set(order[: min(MOST_HELD_OUT, max(1, round(HELD_OUT_SCANS * len(order))))])
+
+    def shows_both(scans: set[int]) -> bool:
+        parts = [part for part in drawing.slices if part.scan in scans]
+        inside = any(bool((part.known & (part.target > 0.5)).any()) for part in parts)
+        return inside and any(bool((part.known & (part.target <= 0.5)).any()) for part in parts)
+
+    return aside if all(shows_both(part) for part in (aside, set(numbers) - aside)) else set()
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
 
 
 class _Adapter(Tuner):
@@ -128,6 +171,7 @@ class _Adapter(Tuner):
         self,
         token: ClassToken,
         drawing: Drawing,
+        aside: Container[int],
         backbone: Backbone,
         options: TuningOptions,
         started: float,
@@ -136,9 +180,9 @@ class _Adapter(Tuner):
         self.base = {name: torch.from_numpy(n.copy()).to(backbone.device) for name, n in token.numbers.items()}
         self._calibration = token.calibration
         self._sizes = {name: float(n.square().mean().clamp_min(1e-2)) for name, n in self.base.items()}
-        self._anchor = self.base
-        self.base_dsc: float | None = None
+        self._anchor, self._aside = self.base, aside
         super().__init__(drawing, backbone, backbone.encode, options, token.prompting, started, cancelled)
+        self.steps = options.steps or STEPS
 
     def delta(self) -> dict[str, np.ndarray]:
         """What the best numbers differ from the base by, float16; numbers that do not differ are left out."""
@@ -147,21 +191,14 @@ class _Adapter(Tuner):
         return {name: half for name, half in halves.items() if half.any()}
 
     def _split(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Of several scans, whole ones are held out: that a patient is found again says nothing of the next one."""
-        numbers = sorted({part.scan for part in self.drawing.slices})
-        order = [numbers[i] for i in torch.randperm(len(numbers), generator=self.generator).tolist()]
-        aside = set(order[: max(1, round(HELD_OUT_SCANS * len(order)))])
-        if len(numbers) < 2 or not all(self._shows_both(part) for part in (aside, set(numbers) - aside)):
+        """What is kept aside also tells when to go back; of a single scan, a part of its drawing does."""
+        if not any(part.scan in self._aside for part in self.drawing.slices):
             return split(self.drawing.slices, self.generator, empty_too=True)
         nothing = [torch.zeros_like(part.known) for part in self.drawing.slices]
-        training = [n if p.scan in aside else p.known for p, n in zip(self.drawing.slices, nothing, strict=True)]
-        held_out = [p.known if p.scan in aside else n for p, n in zip(self.drawing.slices, nothing, strict=True)]
+        pairs = list(zip(self.drawing.slices, nothing, strict=True))
+        training = [n if p.scan in self._aside else p.known for p, n in pairs]
+        held_out = [p.known if p.scan in self._aside else n for p, n in pairs]
         return training, held_out
-
-    def _shows_both(self, scans: set[int]) -> bool:
-        parts = [part for part in self.drawing.slices if part.scan in scans]
-        inside = any(bool((part.known & (part.target > 0.5)).any()) for part in parts)
-        return inside and any(bool((part.known & (part.target <= 0.5)).any()) for part in parts)
 
     def _start(self, ready: Callable[[], None], improved: Callable[[], None]) -> dict[str, Tensor]:
         """The base; where its head fits the center badly, with one that a probe fits to the drawn pixels.
@@ -170,8 +207,8 @@ class _Adapter(Tuner):
         where the base finds next to nothing.
         """
         base = {name: value[None] for name, value in self.base.items()}
-        self.base_dsc, _ = self._keep_if_better(base, 0)
-        if self.base_dsc is None or self.base_dsc > _PROBED_BELOW:
+        dsc, _ = self._keep_if_better(base, 0)
+        if dsc is None or dsc > _PROBED_BELOW:
             return self.base
         points, truth = self._points(base)
         head = {name: value.cpu() for name, value in self.base.items() if name.startswith("head")}
@@ -188,13 +225,3 @@ class _Adapter(Tuner):
             (value[0] - self._anchor[name]).square().mean() / self._sizes[name] for name, value in parameters.items()
         ]
         return _PULL / self.drawing.scans * torch.stack(terms).sum()
-
-    def _keep_if_better(self, parameters: dict[str, Tensor], step: int) -> tuple[float | None, bool]:
-        dsc = self._held_out_dsc(parameters)
-        is_base = not self.best
-        least = LEAST_GAIN if self.drawing.scans > 1 else LEAST_GAIN_OF_ONE
-        needed = self._highest_dsc + (least if self.best_dsc == self.base_dsc else 0.0)
-        better = dsc is None or is_base or dsc > needed
-        if better:
-            self._keep(parameters, step, dsc)
-        return dsc, better

@@ -150,7 +150,7 @@ def test_what_others_add_meanwhile_stays(
 
     def slow(scans: object, token: ClassToken, center: str, *arguments: object, **options: object) -> Adaptation:
         add(path, f"beside {center}")
-        return Adaptation(replace(token, centers=(*token.centers, replace(made_up, name=center))), None)
+        return Adaptation(replace(token, centers=(*token.centers, replace(made_up, name=center))), 1, 0.5)
 
     monkeypatch.setattr(adaptation, "adapt", slow)
     assert run(*ADAPT, "B")[0] == 0
@@ -165,6 +165,34 @@ def test_what_others_add_meanwhile_stays(
     code, _, err = run(*ADAPT, "E", "--out", other.name)
     assert code == 2 and "other.promptseg is another token than organ.promptseg was" in err
     assert (path.read_bytes(), other.read_bytes()) == before
+
+
+@pytest.mark.parametrize(
+    ("aside", "differs", "sentence"),
+    [
+        (1, True, "one scan that was kept aside: DSC 0.500, with the token itself 0.250"),
+        (2, False, "2 scans that were kept aside: found as well by the token itself (DSC 0.250), which is used"),
+        (0, True, "the token itself fails on this single scan (DSC 0.250)"),
+        (0, False, "a single scan, which the token itself finds with a DSC of 0.250, says little of the next one"),
+    ],
+)
+def test_what_is_said_of_a_center(
+    run: Run,
+    with_center: Path,
+    scans: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    aside: int,
+    differs: bool,
+    sentence: str,
+) -> None:
+    def adapt(scans: object, token: ClassToken, center: str, *arguments: object, **options: object) -> Adaptation:
+        made_up = replace(token.centers[0], name=center)
+        there = made_up if differs else replace(made_up, delta={})
+        return Adaptation(replace(token, centers=(*token.centers, there)), aside, 0.25)
+
+    monkeypatch.setattr(adaptation, "adapt", adapt)
+    code, out, err = run(*ADAPT, "B")
+    assert (code, err) == (0, "") and sentence in out
 
 
 def test_drawings_that_nothing_can_be_learned_from(run: Run, scans: Path) -> None:

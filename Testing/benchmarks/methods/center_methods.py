@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from PromptSegLib.errors import InputError
+from PromptSegLib.inference.judging import judge
 from PromptSegLib.learning.adaptation import adapt
 from PromptSegLib.learning.drawing import DrawnScan, prepare_drawing
 from PromptSegLib.networks.backbone import BackboneModule, freeze
@@ -60,7 +61,8 @@ def _nothing(scans: Sequence[DrawnScan], token: ClassToken, setup: Setup) -> Ada
 
 def _center_token(scans: Sequence[DrawnScan], token: ClassToken, setup: Setup) -> Adapted:
     """Both tokens come out of the file that would be saved."""
-    adapted = adapt(scans, token, NEW_CENTER, setup.backbone, setup.options).token
+    judging = partial(judge, backbone=setup.backbone)
+    adapted = adapt(scans, token, NEW_CENTER, setup.backbone, judging, setup.options).token
     saved = parse_token(adapted.to_bytes())
     trained = sum(n.size for n in token.numbers.values())
     return Adapted(setup.backbone, saved.at_center(None), saved.at_center(NEW_CENTER), trained)
