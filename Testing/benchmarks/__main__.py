@@ -36,6 +36,7 @@ from Testing.benchmarks.data import data_folder
 from Testing.benchmarks.methods import registry
 from Testing.benchmarks.methods.method import Method, Setup
 from Testing.benchmarks.methods.promptseg import PROMPTSEG
+from Testing.benchmarks.methods.token_fine_tuning import FULL_TOKEN
 from Testing.benchmarks.methods.variants import KEYS
 from Testing.benchmarks.results import Result, Results, require_same_settings
 from Testing.benchmarks.variant_table import Row
@@ -80,7 +81,7 @@ def main(
         str,
         typer.Option(
             help=f"Some of {', '.join(registry.METHODS)}; of ablation and across also "
-            f"{', '.join(registry.ABLATIONS)}; of variants, {', '.join(KEYS)}; "
+            f"{', '.join(registry.ABLATIONS)}; of across, {FULL_TOKEN.key}; of variants, {', '.join(KEYS)}; "
             f"of suggestions, {', '.join(suggestions.NAMES)}."
         ),
     ] = "",
@@ -88,6 +89,7 @@ def main(
     seeds: Annotated[int, typer.Option(help="How often whatever depends on chance is run.")] = 3,
     seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
     seconds: Annotated[float, typer.Option(help="At the most, for PromptSeg to learn.")] = 90.0,
+    times: Annotated[float, typer.Option(help="How many times as long as PromptSeg the others learn.")] = 1.0,
     backbone: Annotated[str, typer.Option(help="Name or file; for variants also several.")] = DEFAULT_BACKBONE,
     prompting: Annotated[str, typer.Option(help="The backbone's default by default.")] = "",
     device: Annotated[str, typer.Option(help="For networks.")] = "cpu",
@@ -116,7 +118,8 @@ def main(
             network = load_backbone(path, find_device(device))
             if network.name in {row.backbone for row in rows}:
                 raise InputError(f"two backbones are called {network.name}: rename one")
-            setup = Setup(network, TuningOptions(prompting=prompting or network.default_prompting, seconds=seconds))
+            options = TuningOptions(prompting=prompting or network.default_prompting, seconds=seconds)
+            setup = Setup(network, options, times=times)
             folder = None if out is None else out / network.name
             if folder is not None:
                 require_same_settings(folder, {**_settings(setup), "organs": sorted(new)})
@@ -153,7 +156,7 @@ def main(
             ("drawn scans", lambda result: result.drawn),
             run_across,
             registry.ACROSS,
-            (*registry.ACROSS, *registry.ABLATIONS.values()),
+            (*registry.ACROSS, FULL_TOKEN, *registry.ABLATIONS.values()),
         ),
         Question(
             "ablation",
@@ -176,7 +179,8 @@ def main(
     if not questions and only not in ("suggestions", "uncertainty"):
         return
     network = load_backbone(find_backbone(backbone), find_device(device))
-    setup = Setup(network, TuningOptions(prompting=prompting or network.default_prompting, seconds=seconds))
+    options = TuningOptions(prompting=prompting or network.default_prompting, seconds=seconds)
+    setup = Setup(network, options, times=times)
     if out is not None:
         require_same_settings(out, _settings(setup))
     comparison = Comparison([PROMPTSEG], setup, range(seed, seed + seeds), set(command.words(organs)))
@@ -233,6 +237,7 @@ def _settings(setup: Setup) -> dict[str, object]:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "prompting": setup.options.prompting,
         "seconds": setup.options.seconds,
+        "times": setup.times,
     }
 
 

@@ -63,7 +63,7 @@ class Lesson:
         setup = self.setup
         if method.timed:
             seconds = self._token[1].seconds if self._earlier is None else self._earlier.learning_seconds
-            setup = replace(setup, seconds=seconds)
+            setup = replace(setup, seconds=seconds * setup.times)
         return self._learned(method.learn, setup)
 
     def _learned(self, learn: Callable[[Sequence[DrawnScan], Setup], Any], setup: Setup) -> tuple[Any, Cost]:

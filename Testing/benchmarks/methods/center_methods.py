@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from PromptSegLib.errors import InputError
 from PromptSegLib.inference.judging import judge
 from PromptSegLib.learning.adaptation import adapt
-from PromptSegLib.learning.drawing import DrawnScan, prepare_drawing
+from PromptSegLib.learning.drawing import MAX_SLICES, DrawnScan, prepare_drawing
 from PromptSegLib.networks.backbone import BackboneModule, freeze
 from PromptSegLib.networks.head import class_logits
 from PromptSegLib.tokens.class_token import ClassToken, parse_token
@@ -68,7 +68,7 @@ def _center_token(scans: Sequence[DrawnScan], token: ClassToken, setup: Setup) -
     return Adapted(setup.backbone, saved.at_center(None), saved.at_center(NEW_CENTER), trained)
 
 
-def _all_weights(network: BackboneModule) -> list[nn.Parameter]:
+def all_weights(network: BackboneModule) -> list[nn.Parameter]:
     return list(network.parameters())
 
 
@@ -80,21 +80,23 @@ def _no_weights(network: BackboneModule) -> list[nn.Parameter]:
     return []
 
 
-def _set_free(
+def set_free(
     scans: Sequence[DrawnScan],
     token: ClassToken,
     setup: Setup,
     weights: Callable[[BackboneModule], list[nn.Parameter]] = _no_weights,
     rate: float = RATE,
     numbers_of: str = "",
+    most_slices: int = MAX_SLICES,
 ) -> Adapted:
     """Train on a copy of the backbone, from the token on, for as long as the options say.
 
     weights: of the network that are trained, at ``rate``; numbers_of: how the names of the token's numbers begin
-    that are. Batch norms keep their statistics, which four crops cannot replace.
+    that are; most_slices: used of all scans together. Batch norms keep their statistics, which four crops cannot
+    replace.
     """
     until = time.monotonic() + setup.options.seconds
-    drawing = prepare_drawing(scans, like=token)
+    drawing = prepare_drawing(scans, like=token, most_slices=most_slices)
     network, device = deepcopy(setup.backbone), setup.backbone.device
     free = [parameter.requires_grad_() for parameter in weights(network)]
     numbers = {name: torch.from_numpy(n.copy())[None].to(device) for name, n in token.numbers.items()}
@@ -125,11 +127,11 @@ CENTER_METHODS = {
     for method in (
         NONE,
         CENTER_TOKEN,
-        CenterMethod("head", "partial fine-tuning (head)", partial(_set_free, numbers_of="head")),
-        CenterMethod("full", "full fine-tuning", partial(_set_free, weights=_all_weights)),
-        CenterMethod("bitfit", "BitFit", partial(_set_free, weights=_biases, rate=BIAS_RATE, numbers_of="head")),
-        CenterMethod("shallow", "shallow prompts", _set_free, "shallow"),
-        CenterMethod("deep", "deep prompts", _set_free, "deep"),
+        CenterMethod("head", "partial fine-tuning (head)", partial(set_free, numbers_of="head")),
+        CenterMethod("full", "full fine-tuning", partial(set_free, weights=all_weights)),
+        CenterMethod("bitfit", "BitFit", partial(set_free, weights=_biases, rate=BIAS_RATE, numbers_of="head")),
+        CenterMethod("shallow", "shallow prompts", set_free, "shallow"),
+        CenterMethod("deep", "deep prompts", set_free, "deep"),
     )
 }
 

@@ -23,13 +23,15 @@ from PromptSegLib.tokens.class_token import ClassToken
 class Setup:
     """What a method may work with.
 
-    options: of PromptSeg, with the seed for all; seconds: that the others may learn; before: the token of the drawing
-    before it was corrected; features: of the scan that is corrected, from earlier rounds.
+    options: of PromptSeg, with the seed for all; seconds: that the others may learn, ``times`` as long as PromptSeg
+    did; before: the token of the drawing before it was corrected; features: of the scan that is corrected, from
+    earlier rounds.
     """
 
     backbone: BackboneModule
     options: TuningOptions
     seconds: float = 0.0
+    times: float = 1.0
     before: ClassToken | None = None
     features: ScanFeatures | None = None
 

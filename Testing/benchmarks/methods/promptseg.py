@@ -45,7 +45,7 @@ def as_guide(annotation: Annotation) -> Drawn:
     return Drawn(labels, {annotation.label: (annotation.axis, annotation.drawn)})
 
 
-def _find(tuned: Tuned, image: Volume, annotation: Annotation | None) -> np.ndarray:
+def find(tuned: Tuned, image: Volume, annotation: Annotation | None) -> np.ndarray:
     drawn = None if annotation is None else as_guide(annotation)
     found: np.ndarray = tuned.segmenter().segment(image, drawn).labels.array == 1
     return found
@@ -61,10 +61,10 @@ def _tune_told_ends(scans: Sequence[DrawnScan], setup: Setup) -> Tuned:
 
 
 def _find_told_ends(tuned: Tuned, image: Volume, annotation: Annotation | None) -> np.ndarray:
-    return _find(tuned, image, told_ends(require_drawn(annotation)))
+    return find(tuned, image, told_ends(require_drawn(annotation)))
 
 
-PROMPTSEG = Method("promptseg", "PromptSeg", tune_token, _find, across=True)
+PROMPTSEG = Method("promptseg", "PromptSeg", tune_token, find, across=True)
 NETWORK_ALONE = Method("network-alone", "PromptSeg, network alone", tune_token, _find_alone)
 TOLD_ENDS = Method("promptseg-told-ends", "PromptSeg, told the ends", _tune_told_ends, _find_told_ends)
 """It knows what grow from seeds has to know."""

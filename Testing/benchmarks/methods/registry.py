@@ -13,6 +13,7 @@ from Testing.benchmarks.methods.linear_probe import LINEAR_PROBE
 from Testing.benchmarks.methods.promptseg import NETWORK_ALONE, PROMPTSEG, TOLD_ENDS
 from Testing.benchmarks.methods.random_forest import RANDOM_FOREST
 from Testing.benchmarks.methods.shapes import INTERPOLATION, ITK
+from Testing.benchmarks.methods.token_fine_tuning import FULL_TOKEN
 from Testing.benchmarks.methods.unet import UNET
 
 METHODS = {
@@ -32,7 +33,7 @@ METHODS = {
     )
 }
 
-NAMES = {key: method.name for key, method in (METHODS | ABLATIONS).items()}
+NAMES = {key: method.name for key, method in (METHODS | ABLATIONS | {FULL_TOKEN.key: FULL_TOKEN}).items()}
 
 IN_SCAN = tuple(method for method in METHODS.values() if method is not DECODER)
 ACROSS = tuple(method for method in METHODS.values() if method.across)
