@@ -64,16 +64,20 @@ def volume_ml(annotation: Annotation) -> float | None:
     return np.count_nonzero(mask) * annotation.geometry.voxel_volume_mm3 / 1000
 
 
-def shapes_of(annotations: Sequence[Annotation]) -> tuple[Shape, ...]:
-    """Of structures of one piece that were wholly drawn and lie wholly in their scan; of many, of some whose sizes
-    differ."""
+def sizes_and_shapes(annotations: Sequence[Annotation], pieces: str) -> tuple[list[float], tuple[Shape, ...]]:
+    """Volumes in ml of structures that were wholly drawn and lie wholly in their scan; and if the structure is one
+    piece, the shapes of some whose sizes differ.
+
+    pieces: one or many, as in a `ClassToken`.
+    """
     known = [(volume, annotation) for annotation in annotations if (volume := volume_ml(annotation)) is not None]
+    volumes = [volume for volume, _ in known]
 
     def shape(number: int) -> Shape | None:
         annotation = known[number][1]
         return shape_of(annotation.label_map == annotation.label, annotation.geometry)
 
-    return some_shapes([volume for volume, _ in known], shape)
+    return volumes, some_shapes(volumes, shape) if pieces == "one" else ()
 
 
 def offsets_mm(image: Volume, annotation: Annotation, window: Window) -> np.ndarray:

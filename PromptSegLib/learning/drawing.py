@@ -17,7 +17,7 @@ from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import SliceStack, Volume, slice_stack
 from PromptSegLib.imaging.window import KIND_NAMES, Window, window_for
 from PromptSegLib.imaging.working_grid import WorkingGrid, body_box, working_spacing
-from PromptSegLib.learning.anatomy import is_one_piece, level, offsets_mm, shapes_of, volume_ml
+from PromptSegLib.learning.anatomy import is_one_piece, level, offsets_mm, sizes_and_shapes
 from PromptSegLib.tokens.class_token import ClassToken
 from PromptSegLib.tokens.height import Height
 from PromptSegLib.tokens.place import Place
@@ -152,7 +152,7 @@ def prepare_drawing(
     pieces = "one" if all(is_one_piece(scan.annotation) for scan in scans) else "many"
     offsets = [offsets_mm(scan.image, scan.annotation, window) for scan, window in zip(scans, windows, strict=True)]
     levels = [level(scan.image, scan.annotation, window) for scan, window in zip(scans, windows, strict=True)]
-    volumes = [volume_ml(scan.annotation) for scan in scans]
+    sizes_ml, shapes = sizes_and_shapes([scan.annotation for scan in scans], pieces)
     return Drawing(
         slices=tuple(working),
         plane=planes[0],
@@ -163,8 +163,8 @@ def prepare_drawing(
         empty_share=empty_share,
         place=Place.of(np.concatenate(offsets)),
         height=Height.of([found for found in levels if found is not None]),
-        size=Size.of([volume for volume in volumes if volume is not None]),
-        shapes=shapes_of([scan.annotation for scan in scans]) if pieces == "one" else (),
+        size=Size.of(sizes_ml),
+        shapes=shapes,
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import Geometry, Volume
-from PromptSegLib.learning.anatomy import shapes_of
+from PromptSegLib.learning.anatomy import sizes_and_shapes
 from PromptSegLib.learning.drawing import DrawnScan, prepare_drawing
 from PromptSegLib.learning.shapes import is_in_pieces, shape_of, spread
 from PromptSegLib.tokens.class_token import PLANES
@@ -110,19 +110,22 @@ def whole_drawing(first: int, last: int, scale: float = 1.0) -> Annotation:
 
 
 def test_only_what_lies_wholly_in_the_scan_has_a_shape() -> None:
-    assert len(shapes_of([whole_drawing(0, 27)])) == 1
+    drawn = whole_drawing(0, 27)
+    sizes, shapes = sizes_and_shapes([drawn], "one")
+    assert len(shapes) == 1 and sizes == [pytest.approx(np.count_nonzero(drawn.label_map) * 12 / 1000)]
+    assert sizes_and_shapes([drawn], "many") == (sizes, ())
     middle = np.flatnonzero(ellipsoid((3.0, 2.0, 2.0)).array.any(axis=(1, 2))).mean()
-    assert not shapes_of([whole_drawing(0, int(middle))])
+    assert sizes_and_shapes([whole_drawing(0, int(middle))], "one") == ([], ())
     beside = ellipsoid((3.0, 2.0, 2.0))
     cut = beside.array[:, :, beside.array.shape[2] // 2 :]
     half = Volume(cut.astype(np.uint8), Geometry(cut.shape, (3.0, 2.0, 2.0)))
-    assert not shapes_of([Annotation.from_label_map(half, 1, complete=True, axis=0)])
+    assert sizes_and_shapes([Annotation.from_label_map(half, 1, complete=True, axis=0)], "one") == ([], ())
     assert not prepare_drawing([DrawnScan(scan()[0], drawing(*scan(), slices=(3, 6, 9)))]).shapes
 
 
 def test_of_many_scans_small_and_large_ones_count() -> None:
     scales = [1.0, 1.05, 0.95, 0.7, 1.02, 1.3, 0.98]
-    found = shapes_of([whole_drawing(0, 400, scale) for scale in scales])
+    _, found = sizes_and_shapes([whole_drawing(0, 400, scale) for scale in scales], "one")
     assert len(found) == MOST_SHAPES
     volumes = [np.count_nonzero(each.distances > 0) * each.spacing_mm**3 for each in found]
     assert max(volumes) > 4 * min(volumes)
