@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from PromptSegLib.apps.console import INTERRUPTED, Interruption, Json, errors, output, print_json, progress_bar
+from PromptSegLib.apps.console import Interruption, Json, output, print_json, progress_bar
 from PromptSegLib.tokens import centers
 from PromptSegLib.tokens.class_token import ClassToken, load_token
 
@@ -33,7 +33,9 @@ def adapt(
     out: _Out = None,
     backbone: Annotated[str | None, typer.Option(help="Name or file of the backbone; the token's by default.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    seconds: Annotated[float, typer.Option(min=1, help="Time limit of the adaptation.")] = 90.0,
+    seconds: Annotated[
+        float, typer.Option(min=1, help="Time limit of learning; judging what was learned comes on top.")
+    ] = 90.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     scribbles: Annotated[bool, typer.Option("--scribbles", help="Only painted voxels are known.")] = False,
     complete: Annotated[
@@ -44,7 +46,7 @@ def adapt(
 ) -> None:
     """Add a center to a class token; the token itself and its other centers find exactly what they found before."""
     from PromptSegLib.apps.center_jobs import AdaptJob, adapt_files
-    from PromptSegLib.learning.tuning import TuningOptions, TuningProgress
+    from PromptSegLib.learning.tuning import TuningOptions
 
     target = token if out is None else out
     job = AdaptJob(
@@ -61,15 +63,7 @@ def adapt(
         device=device,
     )
     with progress_bar(f"Adapting to {center}", as_json) as show, Interruption() as interruption:
-
-        def report(progress: TuningProgress) -> None:
-            dsc = "" if progress.held_out_dsc is None else f"held-out DSC {progress.held_out_dsc:.3f}"
-            show(progress.step / progress.steps, f"loss {progress.loss:.3f}  {dsc}")
-
-        def judging(fraction: float) -> None:
-            show(fraction, "judged by a whole scan")
-
-        found = adapt_files(job, TuningOptions(seconds=seconds, seed=seed), report, judging, interruption)
+        found = adapt_files(job, TuningOptions(seconds=seconds, seed=seed), show, interruption)
     training = found.center.training
     if as_json:
         print_json(
@@ -77,10 +71,10 @@ def adapt(
                 "token": str(target),
                 "center": found.center.name,
                 "training": asdict(training),
-                "kept_aside": found.aside,
+                "judged": found.judged,
                 "base_dsc": found.base_dsc,
+                "dsc": found.dsc,
                 "uses_base": found.uses_base,
-                "interrupted": interruption.requested,
             }
         )
     else:
@@ -90,25 +84,24 @@ def adapt(
             markup=False,
         )
         output.print(_verdict(found))
-    if interruption.requested:
-        errors.print("promptseg: interrupted; the center was written with what was learned so far")
-        raise typer.Exit(INTERRUPTED)
 
 
 def _verdict(found: Adaptation) -> str:
     """Whether the center differs from the token, and why."""
-    dsc, base = found.center.training.held_out_dsc, f"{found.base_dsc:.3f}"
-    aside = "one scan that was" if found.aside == 1 else f"{found.aside} scans that were"
-    if found.aside and found.uses_base:
-        return f"{aside} kept aside: found as well by the token itself (DSC {base}), which is used for this center"
-    if found.aside:
-        return f"{aside} kept aside: DSC {dsc:.3f}, with the token itself {base}"
-    if found.uses_base:
+    base, with_it = f"{found.base_dsc:.3f}", "" if found.dsc is None else f"{found.dsc:.3f}"
+    if found.judged:
+        seen = "a scan" if found.judged == 1 else f"{found.judged} scans"
+        compared = f"judged by {seen} that it was not learned from: DSC {with_it}, of the token itself {base}"
+        return f"{compared}; so the token itself is used for this center" if found.uses_base else compared
+    if found.dsc is None:
         return (
-            f"a single scan, which the token itself finds with a DSC of {base}, says little of the next one: "
-            "the token itself is used for this center; give three or more scans to learn what differs"
+            f"the token itself finds this scan with a DSC of {base} and is used for this center: a single scan says "
+            "little of the next one; give more to learn what differs"
         )
-    return f"the token itself fails on this single scan (DSC {base}): check the next ones, and adapt again with more"
+    compared = f"the token itself fails on this scan (DSC {base}); what was learned from it brings {with_it}"
+    if found.uses_base:
+        return f"{compared}, which is too little: the token itself is used for this center; give more scans"
+    return f"{compared}: check the next scans, and adapt again with more"
 
 
 @centers_app.command("list")

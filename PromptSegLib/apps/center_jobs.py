@@ -17,7 +17,7 @@ from PromptSegLib.tokens.class_token import ClassToken, load_token
 
 if TYPE_CHECKING:
     from PromptSegLib.learning.adaptation import Adaptation
-    from PromptSegLib.learning.tuning import TuningOptions, TuningProgress
+    from PromptSegLib.learning.tuning import TuningOptions
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,11 @@ class AdaptJob:
 def adapt_files(
     job: AdaptJob,
     options: TuningOptions,
-    report: Callable[[TuningProgress], None] = lambda progress: None,
-    judging: Callable[[float], None] = lambda fraction: None,
+    report: Callable[[float, str], None] = lambda fraction, doing: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Adaptation:
     """Add a center to a token file. All that can be wrong is found before the long work begins; what others add to
-    the file meanwhile stays.
-
-    judging: called with the fraction done of a scan that tells whether what was learned helps.
-    """
+    the file meanwhile stays."""
     if not job.drawings:
         raise InputError("a center is learned from what was drawn in its scans: give one --labels per --image")
     require_pairs(job.images, job.drawings)
@@ -71,7 +67,7 @@ def adapt_files(
         token,
         job.center,
         network,
-        partial(judge, backbone=network, report=judging),
+        partial(judge, network),
         options,
         report=report,
         cancelled=cancelled,

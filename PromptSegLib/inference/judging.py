@@ -15,29 +15,37 @@ from PromptSegLib.tokens.class_token import ClassToken
 
 
 def judge(
+    backbone: Backbone,
     tokens: Sequence[ClassToken],
     scan: DrawnScan,
-    backbone: Backbone,
     report: Callable[[float], None] = lambda fraction: None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> list[float]:
-    """DSC that each of these tokens reaches, of all voxels whose class the drawing tells; nothing else of the drawing
-    is used.
+    """DSC, 0 to 1, that each of these tokens reaches, of all voxels whose class the drawing tells.
 
     Args:
-        tokens: of one class, alone.
+        backbone: of the tokens.
+        tokens: of one class; each is used alone.
+        scan: nothing of its drawing is used but to compare.
         report: called with the fraction done.
+        cancelled: asked between blocks of slices; InterruptedError once it is true.
+
+    Raises:
+        InputError: if a token belongs to another backbone.
     """
-    reached, kept = list[float](), ScanFeatures()
+    reached, kept = list[float](), ScanFeatures() if len(tokens) > 1 else None
     try:
         for number, token in enumerate(tokens):
 
             def tell(fraction: float, done: int = number) -> None:
                 report((done + fraction) / len(tokens))
 
-            found = Segmenter(backbone, [token], kept=kept).segment(scan.image, report=tell)
+            segmenter = Segmenter(backbone, [token], kept=kept)
+            found = segmenter.segment(scan.image, report=tell, cancelled=cancelled)
             reached.append(_dsc_of_known(found.labels.array == 1, scan.annotation))
     finally:
-        kept.clear()
+        if kept is not None:
+            kept.clear()
     return reached
 
 

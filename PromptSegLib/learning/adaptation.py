@@ -1,16 +1,18 @@
 """Adaptation: what one center (a hospital, a scanner) needs beyond a class token, learned from a few of its scans.
 
 Backbone and token stay as they are. Only a difference to the token's numbers is learned, which is drawn towards zero
-unless the token finds next to nothing there. It is kept only if, with it, the structure is found better on scans that
-it was not learned from; otherwise the center uses the token itself.
+unless the token finds next to nothing there. It is learned twice, from one half of the scans each time, and each is
+judged by the other half, used as it will be. Only if the structure is found better with them, their mean is kept;
+otherwise the center uses the token itself.
 """
 
 from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -26,21 +28,21 @@ from PromptSegLib.tokens.class_token import ClassToken
 from PromptSegLib.tokens.recognition import Profile
 from PromptSegLib.tokens.records import Training
 
-MAX_SLICES = 80
-"""Slices used of all scans together: a center is close to the base, and two minutes are its time."""
+MAX_SLICES = 60
+"""Slices used of either half of the scans together."""
 
 EMPTY_SHARE = 0.5
-"""Of these slices, how many show nothing of the structure: the token knows the structure, and what a difference must
-not do is find more of it all over the scan."""
+"""Of these slices, how many show nothing of the structure, if there are enough that are known: the token knows the
+structure, and what a difference must not do is find more of it all over the scan."""
 
-STEPS = 150
+STEPS = 100
+"""Of either half; a center is close to its token."""
 
-HELD_OUT_SCANS, MOST_HELD_OUT = 0.25, 4
-"""Of several scans, this share (at least one, and so many at the most) is kept aside to tell whether the difference
-helps."""
+MOST_JUDGED = 3
+"""Scans of either half that the other half's difference is judged by: each takes as long as two segmentations."""
 
 LEAST_GAIN = 0.01
-"""DSC on the scans that were kept aside by which a difference must be better than none: these are few."""
+"""DSC on the other half's scans by which the differences must be better than none."""
 
 FAILS_BELOW, LEAST_GAIN_OF_ONE = 0.3, 0.1
 """What a patient gains from a drawing of his own says nothing of the next one. So a single scan only tells whether the
@@ -52,18 +54,35 @@ _PULL = 1.0
 _PROBED_BELOW = 0.3
 """DSC of the base's network alone on what is held out below which its head is no good start."""
 
-Judge = Callable[[Sequence[ClassToken], DrawnScan], Sequence[float]]
-"""The DSC that each of these tokens reaches on what was drawn in a scan, used as it will be."""
+_LEARNING_SHARE = 0.7
+"""Of the time, about, where the rest is for judging."""
+
+
+class Judge(Protocol):
+    """Says which DSC each of these tokens reaches on what was drawn in a scan, used as it will be.
+
+    report: called with the fraction done; cancelled: asked often, InterruptedError once it is true.
+    """
+
+    def __call__(
+        self,
+        tokens: Sequence[ClassToken],
+        scan: DrawnScan,
+        report: Callable[[float], None],
+        cancelled: Callable[[], bool],
+    ) -> Sequence[float]: ...
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """token: with the new center as its last one; aside: how many scans were kept aside, 0 where a single one was
-    judged by; base_dsc: what the token itself reached on these, or on that one."""
+    """token: with the new center as its last one; judged: by how many scans, none of which taught what was judged by
+    it, 0 if there was only one scan; base_dsc, dsc: mean of what the token itself reached on these, or on the only one,
+    and of what it reached with what was learned, None if nothing was."""
 
     token: ClassToken
-    aside: int
+    judged: int
     base_dsc: float
+    dsc: float | None
 
     @property
     def center(self) -> Center:
@@ -83,7 +102,7 @@ def adapt(
     judge: Judge,
     options: TuningOptions | None = None,
     *,
-    report: Callable[[TuningProgress], None] = lambda progress: None,
+    report: Callable[[float, str], None] = lambda fraction, doing: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Adaptation:
     """Add a center to a token.
@@ -93,12 +112,13 @@ def adapt(
         center: its name.
         backbone: the token's; frozen.
         judge: says whether what was learned helps.
-        options: the prompting is the token's, whatever they say.
-        report: called after every step.
-        cancelled: asked between any two steps; once true, what was learned so far is judged.
+        options: the prompting is the token's, whatever they say; the seconds are for learning alone, and without
+            steps, either half takes STEPS.
+        report: called often with the fraction done, roughly, and what is done.
+        cancelled: asked between any two steps, and while judging.
 
     Raises:
-        InterruptedError: if it was cancelled before anything was learned.
+        InterruptedError: once it was cancelled: what was not judged is not kept.
         InputError: if the name is not free, the token belongs to another backbone, it holds no room for one more
             center, or the drawing cannot be learned from (see `prepare_drawing`).
     """
@@ -107,12 +127,15 @@ def adapt(
     started = time.monotonic()
     options = options or TuningOptions()
     profile = Profile.of([scan_statistics(scan.image) for scan in scans])
-    drawing = prepare_drawing(scans, like=token, most_slices=MAX_SLICES, empty_share=EMPTY_SHARE)
+    halves = _halves(scans, options.seed)
+    drawings = [
+        prepare_drawing(half, like=token, most_slices=MAX_SLICES, empty_share=EMPTY_SHARE) for half, _ in halves
+    ]
 
-    def with_center(delta: Mapping[str, np.ndarray], steps: int, dsc: float | None) -> ClassToken:
+    def with_center(delta: Mapping[str, np.ndarray], steps: int = 0, dsc: float | None = None) -> ClassToken:
         training = Training(
             scans=len(scans),
-            slices=len(drawing.slices),
+            slices=sum(len(drawing.slices) for drawing in drawings),
             steps=steps,
             seconds=round(time.monotonic() - started, 1),
             date=datetime.date.today().isoformat(),
@@ -122,44 +145,76 @@ def adapt(
         return replace(token, centers=(*token.centers, Center(name, delta, training, profile)))
 
     # Whether there is room for it must be known before the work, not after.
-    with_center({key: np.zeros(n.shape, np.float16) for key, n in token.numbers.items()}, 0, None).to_bytes()
-    base = token.at_center(None)
-    aside = _kept_aside(drawing, options.seed)
-    judged = [scans[number] for number in sorted(aside)] or list(scans)[:MOST_HELD_OUT]
-    if not aside:
-        base_dsc = _mean([judge([base], scan)[0] for scan in judged])
+    with_center({key: np.zeros(n.shape, np.float16) for key, n in token.numbers.items()}).to_bytes()
+    base, alone = token.at_center(None), len(scans) == 1
+    if alone:
+        (base_dsc,) = judge([base], scans[0], lambda fraction: report(0.0, "judging the token"), cancelled)
         if base_dsc >= FAILS_BELOW:
-            return Adaptation(with_center({}, 0, base_dsc), len(aside), base_dsc)
-    tuner = _Adapter(token, drawing, aside, backbone, options, started, cancelled)
-    tuner.run(lambda: None, report, lambda: None)
-    delta = tuner.delta()
-    if cancelled() and not delta:
-        raise InterruptedError("adapting was cancelled before anything was learned")
-    changed = with_center(delta, 0, None).at_center(name)
-    pairs = [judge([base, changed], scan) for scan in judged]
-    base_dsc, dsc = _mean([before for before, _ in pairs]), _mean([after for _, after in pairs])
-    if dsc - base_dsc < (LEAST_GAIN if aside else LEAST_GAIN_OF_ONE):
-        return Adaptation(with_center({}, 0, base_dsc), len(aside), base_dsc)
-    return Adaptation(with_center(delta, tuner.best_step, dsc if aside else None), len(aside), base_dsc)
+            return Adaptation(with_center({}), 0, base_dsc, None)
+    deltas: list[dict[str, np.ndarray]] = []
+    before, after, steps = list[float](), list[float](), 0
+    within = replace(options, seconds=options.seconds / len(halves))
+    for number, (drawing, (_, others)) in enumerate(zip(drawings, halves, strict=True)):
+
+        def tell(share: float, doing: str, done: int = number) -> None:
+            report((done + share) / len(halves), doing)
+
+        delta, taken = _learn(token, drawing, backbone, within, tell, cancelled)
+        deltas.append(delta)
+        steps += taken
+        changed = with_center(delta).at_center(name)
+        for position, scan in enumerate(others):
+
+            def look(fraction: float, seen: int = position, count: int = len(others)) -> None:
+                share = _LEARNING_SHARE + (1 - _LEARNING_SHARE) * (seen + fraction) / count
+                tell(share, f"judging by scan {seen + 1} of {count}")
+
+            reached = judge([base, changed] if delta else [base], scan, look, cancelled)
+            before.append(reached[0])
+            after.append(reached[-1])
+    base_dsc, dsc = float(np.mean(before)), float(np.mean(after))
+    judged = 0 if alone else len(before)
+    if dsc - base_dsc < (LEAST_GAIN_OF_ONE if alone else LEAST_GAIN):
+        return Adaptation(with_center({}, dsc=None if alone else base_dsc), judged, base_dsc, dsc)
+    return Adaptation(with_center(_mean(deltas), steps, None if alone else dsc), judged, base_dsc, dsc)
 
 
-def _kept_aside(drawing: Drawing, seed: int) -> set[int]:
-    """Numbers of the scans that nothing is learned from: of several, whole ones, since that a patient is found again
-    says nothing of the next one. None where those, or the others, would not show structure and background."""
-    numbers = sorted({part.scan for part in drawing.slices})
-    order = [numbers[i] for i in torch.randperm(len(numbers), generator=torch.Generator().manual_seed(seed)).tolist()]
-    aside = set(order[: min(MOST_HELD_OUT, max(1, round(HELD_OUT_SCANS * len(order))))])
-
-    def shows_both(scans: set[int]) -> bool:
-        parts = [part for part in drawing.slices if part.scan in scans]
-        inside = any(bool((part.known & (part.target > 0.5)).any()) for part in parts)
-        return inside and any(bool((part.known & (part.target <= 0.5)).any()) for part in parts)
-
-    return aside if all(shows_both(part) for part in (aside, set(numbers) - aside)) else set()
+def _halves(scans: Sequence[DrawnScan], seed: int) -> list[tuple[Sequence[DrawnScan], Sequence[DrawnScan]]]:
+    """What is learned from, and by which scans that is judged: of several, two times other ones, since that a patient
+    is found again says nothing of the next one."""
+    if len(scans) == 1:
+        return [(scans, scans)]
+    order = torch.randperm(len(scans), generator=torch.Generator().manual_seed(seed)).tolist()
+    shuffled = [scans[number] for number in order]
+    first, second = shuffled[: len(shuffled) // 2], shuffled[len(shuffled) // 2 :]
+    return [(first, second[:MOST_JUDGED]), (second, first[:MOST_JUDGED])]
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))
+def _learn(
+    token: ClassToken,
+    drawing: Drawing,
+    backbone: Backbone,
+    options: TuningOptions,
+    report: Callable[[float, str], None],
+    cancelled: Callable[[], bool],
+) -> tuple[dict[str, np.ndarray], int]:
+    """A difference to the token's numbers, and how many steps it took; InterruptedError once it was cancelled."""
+    tuner = _Adapter(token, drawing, backbone, options, cancelled)
+
+    def tell(progress: TuningProgress) -> None:
+        report(_LEARNING_SHARE * progress.step / progress.steps, f"learning, loss {progress.loss:.3f}")
+
+    tuner.run(lambda: None, tell, lambda: None)
+    if cancelled():
+        raise InterruptedError("adapting was cancelled before what was learned was judged")
+    return tuner.delta(), tuner.best_step
+
+
+def _mean(deltas: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """All are small steps from the same numbers, so their mean is one, too, and has less of what is one half's own."""
+    names = sorted({name for delta in deltas for name in delta})
+    sums = {name: sum(delta[name].astype(np.float32) for delta in deltas if name in delta) for name in names}
+    return {name: np.asarray(total / len(deltas)).astype(np.float16) for name, total in sums.items()}
 
 
 class _Adapter(Tuner):
@@ -171,17 +226,15 @@ class _Adapter(Tuner):
         self,
         token: ClassToken,
         drawing: Drawing,
-        aside: Container[int],
         backbone: Backbone,
         options: TuningOptions,
-        started: float,
         cancelled: Callable[[], bool],
     ):
         self.base = {name: torch.from_numpy(n.copy()).to(backbone.device) for name, n in token.numbers.items()}
         self._calibration = token.calibration
         self._sizes = {name: float(n.square().mean().clamp_min(1e-2)) for name, n in self.base.items()}
-        self._anchor, self._aside = self.base, aside
-        super().__init__(drawing, backbone, backbone.encode, options, token.prompting, started, cancelled)
+        self._anchor = self.base
+        super().__init__(drawing, backbone, backbone.encode, options, token.prompting, time.monotonic(), cancelled)
         self.steps = options.steps or STEPS
 
     def delta(self) -> dict[str, np.ndarray]:
@@ -191,14 +244,7 @@ class _Adapter(Tuner):
         return {name: half for name, half in halves.items() if half.any()}
 
     def _split(self) -> tuple[list[Tensor], list[Tensor]]:
-        """What is kept aside also tells when to go back; of a single scan, a part of its drawing does."""
-        if not any(part.scan in self._aside for part in self.drawing.slices):
-            return split(self.drawing.slices, self.generator, empty_too=True)
-        nothing = [torch.zeros_like(part.known) for part in self.drawing.slices]
-        pairs = list(zip(self.drawing.slices, nothing, strict=True))
-        training = [n if p.scan in self._aside else p.known for p, n in pairs]
-        held_out = [p.known if p.scan in self._aside else n for p, n in pairs]
-        return training, held_out
+        return split(self.drawing.slices, self.generator, empty_too=True)
 
     def _start(self, ready: Callable[[], None], improved: Callable[[], None]) -> dict[str, Tensor]:
         """The base; where its head fits the center badly, with one that a probe fits to the drawn pixels.

@@ -87,6 +87,8 @@ def tune(
     def token(calibration: Calibration) -> ClassToken:
         earlier = tuner.earlier
         told = drawing if drawing.size is not None or earlier is None or earlier.size is None else earlier
+        # A few slices of this scan say less of where the structure lies than the others did.
+        tellers = [each for each in ((earlier, drawing) if knows else (drawing, earlier)) if each is not None]
         return ClassToken(
             name=name,
             color=color,
@@ -98,8 +100,8 @@ def tune(
             window=drawing.window,
             pieces=_pieces(drawing, earlier),
             calibration=calibration,
-            place=drawing.place,
-            height=drawing.height or (earlier.height if earlier else None),
+            place=next((each.place for each in tellers if each.place is not None), None),
+            height=next((each.height for each in tellers if each.height is not None), None),
             size=told.size,
             shapes=told.shapes,
             # Of the scans that its shapes are of: what it learned here is a correction.

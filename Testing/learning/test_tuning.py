@@ -25,6 +25,7 @@ from PromptSegLib.networks.presets import PUNetPreset
 from PromptSegLib.networks.weights import load_backbone
 from PromptSegLib.tokens.centers import Center
 from PromptSegLib.tokens.class_token import ClassToken, Terminology
+from PromptSegLib.tokens.place import Place
 from PromptSegLib.tokens.recognition import Profile
 from PromptSegLib.tokens.shape import Shape
 from PromptSegLib.tokens.size import Size
@@ -420,7 +421,8 @@ def test_a_few_slices_in_pieces_do_not_divide_a_bow(is_bow: bool) -> None:
 @pytest.mark.parametrize("knows", [True, False])
 def test_what_is_known_from_other_scans_survives_a_slice_on_which_nothing_was_found(knows: bool) -> None:
     shape = Shape(np.ones((3, 3, 3), np.int8), 4.0)
-    token = replace(tuned_token(), size=Size(20.0, 0.3), shapes=(shape,) if knows else ())
+    place = Place((5.0, 3.0), (50.0, 4.0))
+    token = replace(tuned_token(), place=place, size=Size(20.0, 0.3), shapes=(shape,) if knows else ())
     image, truth = scan()
     labels = drawn_labels(np.roll(truth, -20, axis=2), (6,))
     drawn = DrawnScan(image, Annotation.from_label_map(image.with_array(labels), 1, axis=0))
@@ -431,3 +433,5 @@ def test_what_is_known_from_other_scans_survives_a_slice_on_which_nothing_was_fo
     after = tune([drawn], "Organ", tiny_backbone(), SHORT, before=elsewhere)
     assert (after.shapes, after.size) == ((token.shapes, token.size) if knows else ((), None))
     assert after.profile == (elsewhere.profile if knows else anew.profile)
+    assert anew.place not in (None, place)
+    assert after.place == (place if knows else anew.place)

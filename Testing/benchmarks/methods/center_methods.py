@@ -61,8 +61,7 @@ def _nothing(scans: Sequence[DrawnScan], token: ClassToken, setup: Setup) -> Ada
 
 def _center_token(scans: Sequence[DrawnScan], token: ClassToken, setup: Setup) -> Adapted:
     """Both tokens come out of the file that would be saved."""
-    judging = partial(judge, backbone=setup.backbone)
-    adapted = adapt(scans, token, NEW_CENTER, setup.backbone, judging, setup.options).token
+    adapted = adapt(scans, token, NEW_CENTER, setup.backbone, partial(judge, setup.backbone), setup.options).token
     saved = parse_token(adapted.to_bytes())
     trained = sum(n.size for n in token.numbers.values())
     return Adapted(setup.backbone, saved.at_center(None), saved.at_center(NEW_CENTER), trained)
