@@ -58,15 +58,16 @@ class Previewer:
             return
         segmenter = self.session.segmenter([token])
         if not self.shown:
-            self.shape = segmenter.drawn_shape(self.scan.image, self.session.drawn([self.key], self.scan.image))
+            drawn = self.session.drawn([self.key], self.scan.image, [token])
+            self.shape = segmenter.drawn_shape(self.scan.image, drawn)
         shown, self.next = self.next or self._choose(), []
         for index in shown:
             if self.cancelled():
                 break
             planes = segmenter.preview(self.scan.image, index, self.shape)
             for known in set(planes) & set(self.drawing.planes):
-                drawn = self.drawing.planes[known]
-                planes[known] = np.where(drawn == UNKNOWN, planes[known], drawn == 1)
+                plane = self.drawing.planes[known]
+                planes[known] = np.where(plane == UNKNOWN, planes[known], plane == 1)
             self.send(Preview(self.key, self.drawing.axis, planes))
         self.shown += 1
         self.spent += time.monotonic() - begin

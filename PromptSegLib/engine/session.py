@@ -382,15 +382,20 @@ class Session:
         sight = Sight.of(image, drawing.plane, drawing.spacing_mm, drawing.window.kind)
         encode_ahead(self._network, self._features, image, sight, index)
 
-    def drawn(self, keys: Sequence[str], image: Volume) -> Drawn | None:
-        """The drawings of these classes in one label map, numbered in their order."""
+    def drawn(
+        self, keys: Sequence[str], image: Volume, tokens: Sequence[ClassToken | None] | None = None
+    ) -> Drawn | None:
+        """The drawings of these classes in one label map, numbered in their order.
+
+        tokens: that segment them, which say what a drawing only corrects; those of the classes by default.
+        """
         entries = [self._entry(key) for key in keys]
         guide = as_guide([entry.drawing for entry in entries], image)
         if guide is None:
             return None
         here = Profile.of([self._scan_statistics(image)])
-        tokens = enumerate((entry.token for entry in entries), start=1)
-        return replace(guide, corrects=frozenset(n for n, t in tokens if t is not None and t.knows_from_others(here)))
+        numbered = enumerate([entry.token for entry in entries] if tokens is None else tokens, start=1)
+        return replace(guide, corrects=frozenset(n for n, t in numbered if t is not None and t.knows_from_others(here)))
 
     def _recognized(self, token: ClassToken, image: Volume) -> Recognition | None:
         if not token.centers:

@@ -48,16 +48,18 @@ class Search:
         drawn: what was drawn on it, of any class.
 
     Attributes:
+        is_drawn: whether any of the class was drawn here.
         reach: what of the scan has to be looked at.
     """
 
     def __init__(
         self, token: ClassToken, number: int, one_piece: bool, image: Volume, sight: Sight, drawn: Drawn | None
     ):
-        self.token, self.number, self.one_piece = token, number, one_piece
+        self._token, self._number, self._one_piece = token, number, one_piece
         self._image, self._sight, self._drawn = image, sight, drawn
-        self._shape = None if drawn is None else drawn.shape(number + 1, sight.stack)
+        self._drawn_shape = None if drawn is None else drawn.shape(number + 1, sight.stack)
         self._around = None if drawn is None else Neighborhood.of(drawn, number + 1, sight.stack)
+        self.is_drawn = self._around is not None
         self._corrects = corrects(drawn, token, number, one_piece)
         self._found = Found() if self._around is None or self._corrects else None
         self._chosen: Neighborhood | None = None
@@ -67,20 +69,20 @@ class Search:
     @property
     def goes_by_place(self) -> bool:
         """Whether it asks for the middle of the body, see `choose`."""
-        return self._found is not None and self.token.place is not None
+        return self._found is not None and self._token.place is not None
 
     @property
     def is_missed(self) -> bool:
         """Whether less was found than there should be, where the structure is to be expected."""
-        if self._found is None or self.token.size is None:
+        if self._found is None or self._token.size is None:
             return False
         ml = self._found.voxels * math.prod(self._sight.stack.spacing) / 1000
-        return ml < SUFFICIENT * self.token.size.ml
+        return ml < SUFFICIENT * self._token.size.ml
 
     def take(self, part: slice, logits: np.ndarray, merged: MergedClasses) -> None:
         """What the network says (n, rows, columns), calibrated, of the slices ``part``."""
         stack = self._sight.stack
-        fused = logits if self._shape is None else fuse(logits, self._shape, part)
+        fused = logits if self._drawn_shape is None else fuse(logits, self._drawn_shape, part)
         if not self._corrects:
             logits = fused
         elif self._around is not None:
@@ -90,13 +92,13 @@ class Search:
             logits = logits - self._against[part]
         self.reach.saw(part, logits)
         # A random walk decides nearly everything: what was in doubt before is what a drawing would settle.
-        merged.doubt(stack, self.number, part, logits)
+        merged.doubt(stack, self._number, part, logits)
         if self._found is not None:
             self._found.add(part, logits)
             return
         if self._around is not None:
             logits = self._around.take(logits, part, NO_BODY)
-        merged.enter(stack, self.number, (part,), logits)
+        merged.enter(stack, self._number, (part,), logits)
 
     def choose(self, middles: np.ndarray | None, merged: MergedClasses) -> None:
         """All was looked at: say which of what was found is the structure, and enter what lies elsewhere.
@@ -107,21 +109,21 @@ class Search:
             return
         found, self._found = self._found, None
         stack, painted = self._sight.stack, self._painted() if self._corrects else None
-        likely = likelihood(self.token.place, middles, self._against, stack, painted)
+        likely = likelihood(self._token.place, middles, self._against, stack, painted)
         margin_mm = SHAPED_MARGIN_MM if self._shapes else MARGIN_MM
-        around = found.neighborhood(stack, one_piece=self.one_piece, likelihood=likely, margin_mm=margin_mm)
+        around = found.neighborhood(stack, one_piece=self._one_piece, likelihood=likely, margin_mm=margin_mm)
         if around is None:
             return
-        if not self.one_piece:
+        if not self._one_piece:
             for place, logits in found.outside(around.place):
-                merged.enter(stack, self.number, place, logits)
+                merged.enter(stack, self._number, place, logits)
         if painted is not None and self._drawn is not None:
             if np.count_nonzero(painted[around.place]) < np.count_nonzero(painted) / 2:
                 # It was drawn elsewhere: what was found is another structure.
                 return
-            around.correct(self._drawn, self.number + 1, stack)
-        if self.one_piece or self.token.pieces == "many":
-            around.size = self.token.size
+            around.correct(self._drawn, self._number + 1, stack)
+        if self._one_piece or self._token.pieces == "many":
+            around.size = self._token.size
         around.extent, around.template = self._extent(), self._template()
         self._around = self._chosen = around
 
@@ -131,23 +133,25 @@ class Search:
             return
         source = self._sight.stack.view(self._image.array)
         for place, logits in self._around.settle(source, self._sight.stack, self._sight.window, check):
-            merged.enter(self._sight.stack, self.number, place, logits)
+            merged.enter(self._sight.stack, self._number, place, logits)
+        # Other classes may take long, and this is large.
+        self._around = self._drawn_shape = None
 
     def keep_one_piece(self, labels: np.ndarray) -> None:
         """Of a class of one piece, take all others out of the label map of the scan; the drawing is in there."""
-        if not self.one_piece:
+        if not self._one_piece:
             return
-        painted = None if self._drawn is None else self._drawn.labels.array == self.number + 1
+        painted = None if self._drawn is None else self._drawn.labels.array == self._number + 1
         chosen = None if self._chosen is None else self._chosen.on_scan(self._sight.stack, self._image.array.shape)
-        keep_pieces(labels, self.number + 1, painted, chosen)
+        keep_pieces(labels, self._number + 1, painted, chosen)
 
     @property
     def _shapes(self) -> tuple[Shape, ...]:
-        return _usable_shapes(self.token, self.one_piece)
+        return _usable_shapes(self._token, self._one_piece)
 
     def _painted(self) -> np.ndarray | None:
         """bool, voxels of the stack that were drawn of the class."""
-        return None if self._drawn is None else self._sight.stack.view(self._drawn.labels.array) == self.number + 1
+        return None if self._drawn is None else self._sight.stack.view(self._drawn.labels.array) == self._number + 1
 
     @property
     def _is_across_body(self) -> bool:
@@ -155,7 +159,7 @@ class Search:
 
     def _unlikely(self) -> np.ndarray | None:
         """What speaks against each voxel of the stack by its height in the body, as a logit; None for nothing."""
-        height, image = self.token.height, self._image
+        height, image = self._token.height, self._image
         if height is None:
             return None
         against = height.unlikeliness(outline(image, self._sight.window.kind), heights_mm(image)).astype(np.float32)
@@ -166,20 +170,20 @@ class Search:
         """Of one that is one piece, the surroundings of its drawing, or else the heights at which it is to be
         expected."""
         needed, crumbs = None, 0.0
-        if self.one_piece:
+        if self._one_piece:
             if self._around is not None:
                 needed = self._around.place[0]
             # Without a size, nobody could say whether it was found there.
-            elif self._against is not None and self.token.size is not None and self._is_across_body:
+            elif self._against is not None and self._token.size is not None and self._is_across_body:
                 near = np.flatnonzero(self._against[:, 0, 0] < FAR)
                 needed, crumbs = (slice(int(near[0]), int(near[-1]) + 1) if len(near) else None), CRUMBS
         return Reach(self._sight.stack.shape[0], needed, crumbs)
 
     def _extent(self) -> Extent | None:
         """What is known of the ends of a structure of one piece, on slices that lie across the body."""
-        if not self.one_piece or self.token.height is None or not self._is_across_body:
+        if not self._one_piece or self._token.height is None or not self._is_across_body:
             return None
-        return Extent.of(self.token.height, outline(self._image, self._sight.window.kind), heights_mm(self._image))
+        return Extent.of(self._token.height, outline(self._image, self._sight.window.kind), heights_mm(self._image))
 
     def _template(self) -> Template | None:
         return Template(self._shapes, self._sight.stack.axes(self._image.geometry)) if self._shapes else None

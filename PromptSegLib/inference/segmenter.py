@@ -122,7 +122,8 @@ class Segmenter:
             middles = body_middles(image.array, group.stack, group.window) if by_place else None
             for search in own.values():
                 search.choose(middles, merged)
-            for search in own.values():
+            # Where two are equally sure, the one that was drawn comes first.
+            for search in sorted(own.values(), key=lambda search: not search.is_drawn):
                 search.settle(merged, check)
             searches += own.values()
         if drawn is not None:

@@ -150,7 +150,7 @@ def test_what_others_add_meanwhile_stays(
 
     def slow(scans: object, token: ClassToken, center: str, *arguments: object, **options: object) -> Adaptation:
         add(path, f"beside {center}")
-        return Adaptation(replace(token, centers=(*token.centers, replace(made_up, name=center))), 1, 0.5)
+        return Adaptation(replace(token, centers=(*token.centers, replace(made_up, name=center))), 1, 0.5, 0.6)
 
     monkeypatch.setattr(adaptation, "adapt", slow)
     assert run(*ADAPT, "B")[0] == 0
@@ -168,12 +168,18 @@ def test_what_others_add_meanwhile_stays(
 
 
 @pytest.mark.parametrize(
-    ("aside", "differs", "sentence"),
+    ("judged", "dsc", "differs", "sentence"),
     [
-        (1, True, "one scan that was kept aside: DSC 0.500, with the token itself 0.250"),
-        (2, False, "2 scans that were kept aside: found as well by the token itself (DSC 0.250), which is used"),
-        (0, True, "the token itself fails on this single scan (DSC 0.250)"),
-        (0, False, "a single scan, which the token itself finds with a DSC of 0.250, says little of the next one"),
+        (1, 0.5, True, "judged by a scan that it was not learned from: DSC 0.500, of the token itself 0.250"),
+        (3, 0.2, False, "judged by 3 scans that it was not learned from: DSC 0.200, of the token itself 0.250; so the"),
+        (0, 0.5, True, "the token itself fails on this scan (DSC 0.250); what was learned from it brings 0.500: check"),
+        (
+            0,
+            0.3,
+            False,
+            "the token itself fails on this scan (DSC 0.250); what was learned from it brings 0.300,",
+        ),
+        (0, None, False, "the token itself finds this scan with a DSC of 0.250 and is used for this center"),
     ],
 )
 def test_what_is_said_of_a_center(
@@ -181,14 +187,15 @@ def test_what_is_said_of_a_center(
     with_center: Path,
     scans: Path,
     monkeypatch: pytest.MonkeyPatch,
-    aside: int,
+    judged: int,
+    dsc: float | None,
     differs: bool,
     sentence: str,
 ) -> None:
     def adapt(scans: object, token: ClassToken, center: str, *arguments: object, **options: object) -> Adaptation:
         made_up = replace(token.centers[0], name=center)
         there = made_up if differs else replace(made_up, delta={})
-        return Adaptation(replace(token, centers=(*token.centers, there)), aside, 0.25)
+        return Adaptation(replace(token, centers=(*token.centers, there)), judged, 0.25, dsc)
 
     monkeypatch.setattr(adaptation, "adapt", adapt)
     code, out, err = run(*ADAPT, "B")
@@ -217,9 +224,7 @@ def test_a_token_of_another_backbone(run: Run, scans: Path) -> None:
     assert code == 2 and "belongs to the backbone" in err and err.count("\n") == 1
 
 
-def test_an_interruption_before_anything_was_found_writes_nothing(
-    run: Run, scans: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interruption_writes_nothing(run: Run, scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (scans / "organ.promptseg").read_bytes()
     monkeypatch.setattr(Interruption, "__call__", lambda self: True)
     code, _, err = run(*ADAPT, "B")

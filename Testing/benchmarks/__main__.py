@@ -237,8 +237,7 @@ def _settings(setup: Setup) -> dict[str, object]:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "prompting": setup.options.prompting,
         "seconds": setup.options.seconds,
-        "times": setup.times,
-    }
+    } | ({"times": setup.times} if setup.times != 1 else {})
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.interpolation import DrawnShape
 from PromptSegLib.imaging.phantom import LABELS, make_phantom
 from PromptSegLib.imaging.working_grid import WorkingGrid
-from PromptSegLib.inference import neighborhood, segmenter
+from PromptSegLib.inference import components, neighborhood
 from PromptSegLib.inference.drawn import Drawn, fuse
+from PromptSegLib.inference.segmenter import Segmenter
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.learning.prototypes import kmeans
 from PromptSegLib.learning.tuning import TuningOptions, tune
@@ -44,7 +45,7 @@ STAGES: dict[str, tuple[Callable[..., Any], ...]] = {
     "to and from the working grid": (WorkingGrid.to_working, WorkingGrid.from_working),
     "shape between drawn slices": (DrawnShape.__init__, fuse),
     "random walk": (neighborhood.random_walk,),
-    "pieces": (segmenter.keep_pieces,),
+    "pieces": (components.keep_pieces,),
 }
 """Functions none of which calls another one of them."""
 
@@ -88,7 +89,7 @@ def main() -> None:
     tune([scan], "Kidney", network, TuningOptions(steps=1, probe_steps=1))
     tokens = []
     learning = shares(lambda: tokens.append(tune([scan], "Kidney", network, TuningOptions(seconds=600))))
-    segmenting = shares(lambda: segmenter.Segmenter(network, tokens).segment(phantom.image, drawn))
+    segmenting = shares(lambda: Segmenter(network, tokens).segment(phantom.image, drawn))
 
     table = Table("", "learning, s", "share", "segmenting, s", "share", title="200 x 200 x 100 voxels, 5 drawn slices")
     for name in learning:
@@ -113,7 +114,7 @@ def main() -> None:
     table = Table("classes", title="looked for in another scan, at one working spacing")
     other, columns = make_phantom(1, SHAPE, SPACING).image, []
     for token in tokens:
-        spent = [seconds(partial(segmenter.Segmenter(network, [token] * n).segment, other)) for n in CLASSES]
+        spent = [seconds(partial(Segmenter(network, [token] * n).segment, other)) for n in CLASSES]
         columns.append([(f"{one:.1f}", f"{one / spent[0]:.2f}") for one in spent])
         table.add_column(f"{token.prompting}, s")
         table.add_column("to one class")

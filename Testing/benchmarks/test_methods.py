@@ -14,17 +14,18 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.inference import random_walk
+from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.evaluation import evaluate
-from PromptSegLib.inference.segmenter import Segmenter
 from PromptSegLib.tokens.class_token import ClassToken
-from Testing.benchmarks import across, corrections
+from Testing.benchmarks import across, corrections, profiling
 from Testing.benchmarks.comparing import Comparison, Lesson
 from Testing.benchmarks.data import Case
 from Testing.benchmarks.measuring import Cost, measured
-from Testing.benchmarks.methods import promptseg
+from Testing.benchmarks.methods import promptseg, token_fine_tuning
 from Testing.benchmarks.methods.method import Method, Setup, as_drawn, told_ends
 from Testing.benchmarks.methods.promptseg import NETWORK_ALONE, PROMPTSEG, tune_token
 from Testing.benchmarks.methods.registry import ABLATIONS, METHODS, NAMES, choose
+from Testing.benchmarks.methods.token_fine_tuning import FULL_TOKEN
 from Testing.benchmarks.plots import plot_results
 from Testing.benchmarks.results import Result, Results, require_same_settings
 from Testing.benchmarks.scoring import Score, score
@@ -72,10 +73,43 @@ def test_what_was_switched_off_is_on_again_afterwards(method: Method) -> None:
 def test_without_the_walk_shape_and_brightness_it_is_the_network_alone() -> None:
     drawn, (image, _) = drawn_scan(), scan()
     tuned = tune_token([drawn], Setup(tiny_backbone(), replace(FAST, steps=1, probe_steps=10)))
-    with patch.object(Segmenter, "_shapes", staticmethod(lambda group, drawn: {})):
+    with patch.object(Drawn, "shape", lambda drawn, label, stack: None):
         bare = ABLATIONS["without-walk"].find(tuned, image, drawn.annotation)
     np.testing.assert_array_equal(bare, NETWORK_ALONE.find(tuned, image, drawn.annotation))
     assert not np.array_equal(bare, PROMPTSEG.find(tuned, image, drawn.annotation))
+
+
+def test_all_weights_are_trained_on_from_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For as many times as long as the token took; the backbone of all others stays as it is."""
+    given: list[float] = []
+    set_free = token_fine_tuning.set_free
+
+    def noted(scans: Any, token: ClassToken, setup: Setup, *rest: Any, **options: Any) -> Any:
+        given.append(setup.options.seconds)
+        return set_free(scans, token, replace(setup, options=replace(setup.options, seconds=0.5)), *rest, **options)
+
+    monkeypatch.setattr(token_fine_tuning, "set_free", noted)
+    setup = Setup(tiny_backbone(), replace(FAST, steps=1, probe_steps=10), times=8.0)
+    lesson = Lesson([drawn_scan()], setup, across=True)
+    before, (tuned, cost) = tiny_backbone().fingerprint(), lesson.learn(PROMPTSEG)
+    trained, _ = lesson.learn(FULL_TOKEN)
+    assert given == [pytest.approx(8 * cost.seconds)]
+    assert trained.backbone.fingerprint() != before == tiny_backbone().fingerprint()
+    assert (trained.token.size, trained.token.place) == (tuned.token.size, tuned.token.place)
+    image, truth = scan()
+    assert FULL_TOKEN.find(trained, image, None).shape == truth.shape
+
+
+def test_time_is_told_apart_by_stages() -> None:
+    image, _ = scan()
+    spent = profiling.shares(lambda: NETWORK_ALONE.find(tune_token([drawn_scan()], _one_step()), image, None))
+    assert set(spent) == {*profiling.STAGES, "everything else", "together"}
+    assert sum(spent.values()) == pytest.approx(2 * spent["together"])
+    assert all(spent[stage] > 0 for stage in ("encoder", "decoder, forward", "random walk", "pieces"))
+
+
+def _one_step() -> Setup:
+    return Setup(tiny_backbone(), replace(FAST, steps=1, probe_steps=10))
 
 
 def test_what_two_methods_are_named_after() -> None:

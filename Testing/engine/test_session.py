@@ -481,5 +481,8 @@ def test_drawings_correct_the_tokens_of_other_scans() -> None:
     session.annotate("a", ORGAN, planes(truth, 6))
     session.tune(["a"])
     assert corrects() == {1}
+    session.put_token("a", replace(parse_token(found.token), profile=elsewhere).to_bytes())
+    shown = session.drawn(["a"], image, [parse_token(found.token)])
+    assert shown is not None and not shown.corrects, "what is learned anew here corrects nothing"
     session.tune(["a"], anew=True)
     assert not corrects()

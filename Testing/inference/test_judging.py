@@ -20,7 +20,7 @@ def test_a_wholly_drawn_scan_is_judged_by_all_of_its_voxels() -> None:
     tokens = [tuned_token(), random_token(tiny_backbone(), "Other", "decoder", 1)]
     tokens[1] = replace(tokens[1], plane=tokens[0].plane, window=tokens[0].window, spacing_mm=tokens[0].spacing_mm)
     done: list[float] = []
-    reached = judge(tokens, DrawnScan(image, whole), tiny_backbone(), done.append)
+    reached = judge(tiny_backbone(), tokens, DrawnScan(image, whole), done.append)
     alone = [Segmenter(tiny_backbone(), [token]).segment(image).labels.array == 1 for token in tokens]
     # Features that are kept for the next token are rounded to half precision.
     assert reached == pytest.approx([dsc(found, truth) for found in alone], abs=0.01)
@@ -31,16 +31,23 @@ def test_a_wholly_drawn_scan_is_judged_by_all_of_its_voxels() -> None:
 def test_slices_that_were_not_drawn_do_not_count() -> None:
     image, truth = scan(seed=9)
     found = Segmenter(tiny_backbone(), [tuned_token()]).segment(image).labels.array == 1
-    (reached,) = judge([tuned_token()], DrawnScan(image, drawing(image, truth, (4, 6))), tiny_backbone())
+    (reached,) = judge(tiny_backbone(), [tuned_token()], DrawnScan(image, drawing(image, truth, (4, 6))))
     assert reached == pytest.approx(dsc(found[[4, 6]], truth[[4, 6]]), abs=0.01)
 
 
 def test_what_is_marked_unknown_does_not_count() -> None:
     image, truth = scan(seed=9)
     labels = truth.astype(np.uint8)
-    half = truth.shape[2] // 2
+    half = int(np.argwhere(truth)[:, 2].mean())
     labels[:, :, :half] = UNKNOWN
     found = Segmenter(tiny_backbone(), [tuned_token()]).segment(image).labels.array == 1
     drawn = Annotation.from_label_map(image.with_array(labels), 1)
-    (reached,) = judge([tuned_token()], DrawnScan(image, drawn), tiny_backbone())
+    (reached,) = judge(tiny_backbone(), [tuned_token()], DrawnScan(image, drawn))
     assert reached == pytest.approx(dsc(found[:, :, half:], truth[:, :, half:]), abs=0.01)
+    assert found[:, :, :half].any()
+
+
+def test_it_can_be_cancelled() -> None:
+    image, truth = scan(seed=9)
+    with pytest.raises(InterruptedError):
+        judge(tiny_backbone(), [tuned_token()], DrawnScan(image, drawing(image, truth, (4,))), cancelled=lambda: True)

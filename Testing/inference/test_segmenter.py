@@ -416,6 +416,28 @@ def with_shape(organ: np.ndarray, image: Volume) -> ClassToken:
     return replace(tuned_token(), pieces="one", shapes=(shape,))
 
 
+def test_previews_do_not_shrink_what_is_only_corrected() -> None:
+    """To the shape between the slices that correct it, which say nothing of the rest."""
+    image, truth = scan(seed=3)
+    drawn = correction(image, {6: truth[6].astype(np.uint8)})
+    knowing = Segmenter(tiny_backbone(), [with_shape(truth, image)])
+    assert knowing.drawn_shape(image, drawn) is None
+    assert knowing.drawn_shape(image, replace(drawn, corrects=frozenset())) is not None
+    assert Segmenter(tiny_backbone(), [tuned_token()]).drawn_shape(image, drawn) is not None, "it knows no shape"
+
+
+def test_where_two_are_equally_sure_the_drawn_one_wins() -> None:
+    image, truth = scan(seed=3)
+    sure = replace(tuned_token(), calibration=Calibration(scale=10.0))
+    labels = np.full(image.array.shape, UNKNOWN, np.uint8)
+    for index in (4, 6, 8):
+        labels[index] = 2 * truth[index]
+    drawn = Drawn(image.with_array(labels), {2: (0, frozenset({4, 6, 8}))})
+    found = segment(image, sure, sure, drawn=drawn).labels.array
+    between = truth & np.isin(np.arange(len(truth)), (5, 7))[:, None, None]
+    assert (found[between] == 2).mean() > 0.9
+
+
 @pytest.mark.parametrize("painted", [True, False])
 def test_a_corrected_slice_is_kept_and_the_rest_is_found_as_before(painted: bool) -> None:
     image, truth = scan(seed=3)

@@ -14,8 +14,8 @@ from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import SliceStack, Volume
 from PromptSegLib.imaging.working_grid import nearest_spacing
 from PromptSegLib.inference import neighborhood, random_walk
+from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.neighborhood import Neighborhood, Place
-from PromptSegLib.inference.segmenter import Segmenter
 from PromptSegLib.learning import drawing, features
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.tokens.class_token import Calibration, ClassToken
@@ -89,7 +89,7 @@ ABLATIONS = {
         _finding(
             "without-shape",
             "without the drawn shape",
-            lambda: patch.object(Segmenter, "_shapes", staticmethod(lambda group, drawn: {})),
+            lambda: patch.object(Drawn, "shape", lambda drawn, label, stack: None),
         ),
         _finding("all-pieces", "with all pieces", nullcontext, lambda t: replace(t, pieces="many")),
         _finding("without-place", "without the place in the body", nullcontext, lambda t: replace(t, place=None)),

@@ -1,4 +1,7 @@
-"""Our token, with all weights of its backbone trained on from there, and used as the token is: what freezing costs."""
+"""Our token, with all weights of its backbone trained on from there, and used as the token is: what freezing costs.
+
+Its time is that of the weights alone; the token comes on top.
+"""
 
 from __future__ import annotations
 
