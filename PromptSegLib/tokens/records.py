@@ -49,7 +49,8 @@ class BackboneReference:
 
 @dataclass(frozen=True)
 class Training:
-    """How a token came about. date: ISO 8601, day only; held_out_dsc: on the part of the drawing kept aside."""
+    """How a token came about. date: ISO 8601, day only; held_out_dsc: on the part of the drawing kept aside; of a
+    center, on scans that it was not learned from."""
 
     scans: int
     slices: int

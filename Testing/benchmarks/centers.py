@@ -40,7 +40,7 @@ def main(
     base_scans: Annotated[int, typer.Option(min=1, help="Scans of all others together, for the token.")] = 10,
     patients: Annotated[int, typer.Option(min=1, help="Patients of each center to test on.")] = 5,
     seeds: Annotated[int, typer.Option(min=1, help="Other scans, another start each.")] = 3,
-    seconds: Annotated[float, typer.Option(help="At the most, to adapt.")] = 120.0,
+    seconds: Annotated[float, typer.Option(help="At the most, to learn; judging comes on top.")] = 120.0,
     base_seconds: Annotated[float, typer.Option(help="At the most, to learn the token.")] = 90.0,
     backbone: Annotated[str, typer.Option(help="Name or file; best pre-trained without the new center.")] = (
         DEFAULT_BACKBONE
