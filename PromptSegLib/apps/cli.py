@@ -90,6 +90,10 @@ def tune(
     ] = None,
     device: Device = "auto",
     seconds: Annotated[float, typer.Option(min=1, help="Time limit of the tuning.")] = 90.0,
+    thorough: Annotated[
+        bool,
+        typer.Option("--thorough", help="Also learn on from either half of the scans, each within the time limit."),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     scribbles: Annotated[bool, typer.Option("--scribbles", help="Only painted voxels are known.")] = False,
     complete: Annotated[
@@ -117,6 +121,7 @@ def tune(
         terminology=_parse_terminology(terminology),
         backbone=backbone,
         device=device,
+        thorough=thorough,
     )
     options = TuningOptions(prompting=prompting, seconds=seconds, seed=seed)
     with progress_bar(f"Learning {name}", as_json) as show, Interruption() as interruption:
@@ -125,10 +130,13 @@ def tune(
             dsc = "" if progress.held_out_dsc is None else f"held-out DSC {progress.held_out_dsc:.3f}"
             show(progress.step / progress.steps, f"loss {progress.loss:.3f}  {dsc}")
 
+        def averaging(progress: TuningProgress) -> None:
+            show(progress.step / progress.steps, f"on from either half of the scans, loss {progress.loss:.3f}")
+
         def looking(fraction: float) -> None:
             show(1.0, f"looking how large it is: {100 * fraction:.0f} %")
 
-        token = tune_files(job, options, report, interruption, looking)
+        token = tune_files(job, options, report, interruption, looking, averaging)
     if as_json:
         print_json({"token": str(out), "training": asdict(token.training), "interrupted": interruption.requested})
     else:

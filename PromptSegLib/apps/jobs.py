@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TuneJob:
-    """Paths and words of a `tune`; see the command's options."""
+    """Paths and words of a `tune`; see the command's options. thorough: also learn on from either half of the scans."""
 
     images: Sequence[Path]
     drawings: Sequence[Path]
@@ -40,6 +40,7 @@ class TuneJob:
     terminology: Terminology | None = None
     backbone: str | None = None
     device: str = "auto"
+    thorough: bool = False
 
 
 def tune_files(
@@ -48,11 +49,12 @@ def tune_files(
     report: Callable[[TuningProgress], None] = lambda progress: None,
     cancelled: Callable[[], bool] = lambda: False,
     looking: Callable[[float], None] = lambda fraction: None,
+    averaging: Callable[[TuningProgress], None] = lambda progress: None,
 ) -> ClassToken:
     """Learn a class from files and write its token. All that can be wrong is found before the long work begins.
 
     looking: called with the fraction done while the rest of a structure is looked for that was drawn in part, for the
-    sake of its height, size and shape.
+    sake of its height, size and shape; averaging: after every step of learning on from either half of the scans.
     """
     require_pairs(job.images, job.drawings)
     require_token_path(job.out)
@@ -63,11 +65,14 @@ def tune_files(
     ]
 
     from PromptSegLib.inference.telling import told_by_results
+    from PromptSegLib.learning.averaging import averaged, require_many
     from PromptSegLib.learning.drawing import DrawnScan
     from PromptSegLib.learning.tuning import tune
     from PromptSegLib.networks.device import is_out_of_memory
     from PromptSegLib.networks.weights import load_network
 
+    if job.thorough:
+        require_many(len(drawn))
     scans = [DrawnScan(image, annotation) for image, annotation in drawn]
     network = load_network(job.backbone, job.device)
     token = tune(
@@ -82,6 +87,9 @@ def tune_files(
     )
     token.save(job.out)
     try:
+        if job.thorough:
+            token = averaged(token, scans, network, options, report=averaging, cancelled=cancelled)
+            token.save(job.out)
         told = told_by_results(token, scans, network, report=looking, cancelled=cancelled)
     except InterruptedError:
         return token

@@ -91,6 +91,23 @@ def test_from_a_drawing_to_a_measured_segmentation(run: Run, folder: Path) -> No
     assert row["label"] == 1 and row["dsc"] == pytest.approx(dsc(labels.array == 1, organ()))
 
 
+def test_many_scans_thoroughly(run: Run, folder: Path) -> None:
+    """The token of both halves replaces the one that is written first."""
+    names = [f"scan{number}" for number in range(6)]
+    for number, name in enumerate(names):
+        image, truth = scan(seed=number)
+        write_image(image, folder / f"{name}.nii.gz")
+        write_image(image.with_array(drawn_labels(truth, (3, 6))), folder / f"{name}_drawn.nii.gz")
+    scans = ["--image", *(f"{name}.nii.gz" for name in names), "--labels", *(f"{name}_drawn.nii.gz" for name in names)]
+    command = ["tune", *scans, "--label", "1", "--name", "Organ", "--seconds", "2", "--json", "--out"]
+    assert run(*command, "plain.promptseg")[0] == 0
+    code, out, err = run(*command, "thorough.promptseg", "--thorough")
+    assert (code, err) == (0, "") and json.loads(out)["training"]["scans"] == 6
+    plain, thorough = (load_token(folder / f"{name}.promptseg") for name in ("plain", "thorough"))
+    assert plain.training.held_out_dsc is not None and thorough.training.held_out_dsc is None
+    assert (thorough.size, thorough.name) == (plain.size, plain.name)
+
+
 def test_the_same_for_people(run: Run) -> None:
     for command in (SEGMENT, EVALUATE, "tokens info organ.promptseg", "tokens list .", "backbones list"):
         code, out, err = run(*words(command))
@@ -221,6 +238,7 @@ def make_bad_files(folder: Path) -> None:
 
 
 BAD_INPUT: list[tuple[str, dict[str, str | None], str]] = [
+    (f"{TUNE} --thorough", {}, "only learned thoroughly from 6 or more scans, and these are 1"),
     (TUNE, {"image": "missing.nii.gz"}, "missing.nii.gz does not exist"),
     (TUNE, {"image": "noise.nii.gz"}, "noise.nii.gz"),
     (TUNE, {"image": "4d.nii.gz"}, "4 dimensions"),

@@ -36,7 +36,6 @@ from Testing.benchmarks.data import data_folder
 from Testing.benchmarks.methods import registry
 from Testing.benchmarks.methods.method import Method, Setup
 from Testing.benchmarks.methods.promptseg import PROMPTSEG
-from Testing.benchmarks.methods.token_fine_tuning import FULL_TOKEN
 from Testing.benchmarks.methods.variants import KEYS
 from Testing.benchmarks.results import Result, Results, require_same_settings
 from Testing.benchmarks.variant_table import Row
@@ -81,8 +80,8 @@ def main(
         str,
         typer.Option(
             help=f"Some of {', '.join(registry.METHODS)}; of ablation and across also "
-            f"{', '.join(registry.ABLATIONS)}; of across, {FULL_TOKEN.key}; of variants, {', '.join(KEYS)}; "
-            f"of suggestions, {', '.join(suggestions.NAMES)}."
+            f"{', '.join(registry.ABLATIONS)}; of across, {', '.join(registry.MANY_SCANS)}; "
+            f"of variants, {', '.join(KEYS)}; of suggestions, {', '.join(suggestions.NAMES)}."
         ),
     ] = "",
     organs: Annotated[str, typer.Option(help="Only these organs.")] = "",
@@ -156,7 +155,7 @@ def main(
             ("drawn scans", lambda result: result.drawn),
             run_across,
             registry.ACROSS,
-            (*registry.ACROSS, FULL_TOKEN, *registry.ABLATIONS.values()),
+            (*registry.ACROSS, *registry.MANY_SCANS.values(), *registry.ABLATIONS.values()),
         ),
         Question(
             "ablation",

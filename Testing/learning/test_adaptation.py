@@ -111,18 +111,18 @@ def test_a_difference_is_kept_if_it_helps_on_other_scans(gain: float, kept: bool
 def test_no_scan_judges_what_it_taught(monkeypatch: pytest.MonkeyPatch) -> None:
     taught: list[set[int]] = []
     judged: list[set[int]] = []
-    says, learn = Saying(0.0, 1.0), adaptation._learn
+    says, learn = Saying(0.0, 1.0), adaptation.learn_difference
 
-    def noted(token: ClassToken, drawing: Drawing, *rest: Any) -> Any:
+    def noted(token: ClassToken, drawing: Drawing, *rest: Any, **options: Any) -> Any:
         taught.append({part.seed for part in drawing.slices})
         judged.append(set())
-        return learn(token, drawing, *rest)
+        return learn(token, drawing, *rest, **options)
 
     def judging(tokens: Sequence[ClassToken], scan: DrawnScan, *rest: Any) -> list[float]:
         judged[-1] |= {part.seed for part in prepare_drawing([scan], like=tuned_token()).slices}
         return says(tokens, scan, *rest)
 
-    monkeypatch.setattr(adaptation, "_learn", noted)
+    monkeypatch.setattr(adaptation, "learn_difference", noted)
     scans = [at_center(seed)[0] for seed in range(1, 6)]
     result = adapting(scans, tuned_token(), "B", judge=judging)
     assert result.judged == len(says.asked) == 5 and {id(scan) for _, scan in says.asked} == {id(s) for s in scans}

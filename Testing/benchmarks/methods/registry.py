@@ -10,7 +10,7 @@ from Testing.benchmarks.methods.ablations import ABLATIONS
 from Testing.benchmarks.methods.fine_tuning import DECODER, FULL
 from Testing.benchmarks.methods.grow_from_seeds import GROW_FROM_SEEDS
 from Testing.benchmarks.methods.linear_probe import LINEAR_PROBE
-from Testing.benchmarks.methods.promptseg import NETWORK_ALONE, PROMPTSEG, TOLD_ENDS
+from Testing.benchmarks.methods.promptseg import NETWORK_ALONE, PROMPTSEG, THOROUGH, TOLD_ENDS
 from Testing.benchmarks.methods.random_forest import RANDOM_FOREST
 from Testing.benchmarks.methods.shapes import INTERPOLATION, ITK
 from Testing.benchmarks.methods.token_fine_tuning import FULL_TOKEN
@@ -33,7 +33,10 @@ METHODS = {
     )
 }
 
-NAMES = {key: method.name for key, method in (METHODS | ABLATIONS | {FULL_TOKEN.key: FULL_TOKEN}).items()}
+MANY_SCANS = {method.key: method for method in (THOROUGH, FULL_TOKEN)}
+"""For many drawn scans alone."""
+
+NAMES = {key: method.name for key, method in (METHODS | ABLATIONS | MANY_SCANS).items()}
 
 IN_SCAN = tuple(method for method in METHODS.values() if method is not DECODER)
 ACROSS = tuple(method for method in METHODS.values() if method.across)

@@ -1,0 +1,77 @@
+"""Tokens of many scans: learned on from either half of the scans, of which the mean is kept.
+
+What one half's patients have in common by chance cancels out: M. Wortsman et al., "Model soups: averaging weights of
+multiple fine-tuned models improves accuracy without increasing inference time", ICML 2022.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from PromptSegLib.errors import InputError
+from PromptSegLib.learning.differences import Difference, halves, learn_difference, mean_difference
+from PromptSegLib.learning.drawing import DrawnScan, prepare_drawing
+from PromptSegLib.learning.tuning import TuningOptions, TuningProgress
+from PromptSegLib.networks.backbone import Backbone
+from PromptSegLib.tokens.class_token import ClassToken
+
+LEAST_SCANS = 6
+"""Fewer have nothing to be divided."""
+
+STEPS = 150
+"""Of either half."""
+
+
+def require_many(scans: int) -> None:
+    """InputError unless there are enough scans."""
+    if scans < LEAST_SCANS:
+        raise InputError(f"a token is only learned thoroughly from {LEAST_SCANS} or more scans, and these are {scans}")
+
+
+def averaged(
+    token: ClassToken,
+    scans: Sequence[DrawnScan],
+    backbone: Backbone,
+    options: TuningOptions,
+    *,
+    report: Callable[[TuningProgress], None] = lambda progress: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> ClassToken:
+    """The token, with the mean of what it learns on from either half of its scans.
+
+    Args:
+        token: that was learned from these scans, without centers.
+        options: the prompting is the token's, whatever they say; either half may take all of the seconds.
+        report: called after every step; the steps are those of both halves.
+        cancelled: asked between any two steps.
+
+    Raises:
+        InterruptedError: once it was cancelled.
+        InputError: if there are too few scans.
+    """
+    require_many(len(scans))
+    started, within = time.monotonic(), replace(options, steps=options.steps or STEPS)
+    differences, steps = list[Difference](), token.training.steps
+    for number, half in enumerate(halves(scans, options.seed)):
+
+        def tell(progress: TuningProgress, before: int = number) -> None:
+            report(replace(progress, step=before * progress.steps + progress.step, steps=2 * progress.steps))
+
+        drawing = prepare_drawing(half, like=token)
+        difference, taken = learn_difference(token, drawing, backbone, within, report=tell, cancelled=cancelled)
+        differences.append(difference)
+        steps += taken
+    mean = mean_difference(differences)
+    numbers = {
+        name: number + mean[name].astype(np.float32) if name in mean else number
+        for name, number in token.numbers.items()
+    }
+    seconds = round(token.training.seconds + time.monotonic() - started, 1)
+    # On the mean, nothing was measured.
+    return replace(
+        token, numbers=numbers, training=replace(token.training, steps=steps, seconds=seconds, held_out_dsc=None)
+    )

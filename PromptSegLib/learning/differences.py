@@ -1,0 +1,122 @@
+"""Differences to a token's numbers: learned from some scans each, and their mean."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from PromptSegLib.learning.drawing import Drawing, DrawnScan
+from PromptSegLib.learning.holding_out import split
+from PromptSegLib.learning.tuner import Tuner, TuningOptions, TuningProgress
+from PromptSegLib.networks.backbone import Backbone, Features
+from PromptSegLib.tokens.class_token import ClassToken
+
+_PULL = 1.0
+"""Weight, per scan, of how far the numbers have gone from where they started, in relation to their size."""
+
+_PROBED_BELOW = 0.3
+"""DSC of the token's network alone on what is held out below which its head is no good start."""
+
+Difference = dict[str, np.ndarray]
+"""float16 by the name of the number that it is added to; numbers that do not differ are left out."""
+
+
+def halves(scans: Sequence[DrawnScan], seed: int) -> tuple[Sequence[DrawnScan], Sequence[DrawnScan]]:
+    """Two times other scans, by chance, the first not the larger."""
+    order = torch.randperm(len(scans), generator=torch.Generator().manual_seed(seed)).tolist()
+    shuffled = [scans[number] for number in order]
+    return shuffled[: len(shuffled) // 2], shuffled[len(shuffled) // 2 :]
+
+
+def learn_difference(
+    token: ClassToken,
+    drawing: Drawing,
+    backbone: Backbone,
+    options: TuningOptions,
+    *,
+    report: Callable[[TuningProgress], None] = lambda progress: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> tuple[Difference, int]:
+    """A difference to the token's numbers, drawn towards none unless the token finds next to nothing, and how many
+    steps it took.
+
+    Args:
+        drawing: as the token sees it.
+        options: the prompting is the token's, whatever they say.
+        report: called after every step.
+        cancelled: asked between any two steps.
+
+    Raises:
+        InterruptedError: once it was cancelled.
+    """
+    tuner = _DifferenceTuner(token, drawing, backbone, options, cancelled)
+    tuner.run(lambda: None, report, lambda: None)
+    if cancelled():
+        raise InterruptedError("learning was cancelled")
+    return tuner.difference(), tuner.best_step
+
+
+def mean_difference(differences: Sequence[Mapping[str, np.ndarray]]) -> Difference:
+    """All are small steps from the same numbers, so their mean is one, too, and has less of what is each one's own."""
+    names = sorted({name for each in differences for name in each})
+    sums = {name: sum(each[name].astype(np.float32) for each in differences if name in each) for name in names}
+    return {name: np.asarray(total / len(differences)).astype(np.float16) for name, total in sums.items()}
+
+
+class _DifferenceTuner(Tuner):
+    """Tuning that starts from a token's numbers and stays close to them."""
+
+    most_evaluated = 10
+
+    def __init__(
+        self,
+        token: ClassToken,
+        drawing: Drawing,
+        backbone: Backbone,
+        options: TuningOptions,
+        cancelled: Callable[[], bool],
+    ):
+        self.base = {name: torch.from_numpy(n.copy()).to(backbone.device) for name, n in token.numbers.items()}
+        self._calibration = token.calibration
+        self._sizes = {name: float(n.square().mean().clamp_min(1e-2)) for name, n in self.base.items()}
+        self._anchor = self.base
+        super().__init__(drawing, backbone, backbone.encode, options, token.prompting, time.monotonic(), cancelled)
+
+    def difference(self) -> Difference:
+        """What the best numbers differ from the token's by."""
+        differences = {name: (value - self.base[name]).cpu().numpy() for name, value in self.best.items()}
+        rounded = {name: difference.astype(np.float16) for name, difference in differences.items()}
+        return {name: difference for name, difference in rounded.items() if difference.any()}
+
+    def _split(self) -> tuple[list[Tensor], list[Tensor]]:
+        return split(self.drawing.slices, self.generator, empty_too=True)
+
+    def _start(self, ready: Callable[[], None], improved: Callable[[], None]) -> dict[str, Tensor]:
+        """The base; where its head fits the center badly, with one that a probe fits to the drawn pixels.
+
+        A probe sees as many pixels of the structure as of anything else, and finds too much: it is a better start only
+        where the base finds next to nothing.
+        """
+        base = {name: value[None] for name, value in self.base.items()}
+        dsc, _ = self._keep_if_better(base, 0)
+        if dsc is None or dsc > _PROBED_BELOW:
+            return self.base
+        points, truth = self._points(base)
+        head = {name: value.cpu() for name, value in self.base.items() if name.startswith("head")}
+        probed = {name: value.to(self.device) for name, value in self._probe(head, points, truth).items()}
+        self._anchor = self.base | probed
+        return self._anchor
+
+    def _class_logits(self, features: Features, parameters: Mapping[str, Tensor]) -> Tensor:
+        """As the center will be used: under the token's calibration."""
+        return self._calibration.scale * super()._class_logits(features, parameters) + self._calibration.offset
+
+    def _pull(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        terms = [
+            (value[0] - self._anchor[name]).square().mean() / self._sizes[name] for name, value in parameters.items()
+        ]
+        return _PULL / self.drawing.scans * torch.stack(terms).sum()

@@ -1,0 +1,69 @@
+"""Learning on from either half of many scans: what is kept is their mean."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from PromptSegLib.errors import InputError
+from PromptSegLib.inference.segmenter import Segmenter
+from PromptSegLib.learning import averaging
+from PromptSegLib.learning.averaging import LEAST_SCANS, averaged
+from PromptSegLib.learning.drawing import Drawing, DrawnScan
+from PromptSegLib.learning.features import FeatureCache
+from PromptSegLib.learning.tuning import TuningProgress
+from PromptSegLib.tokens.class_token import ClassToken
+from Testing.support import FAST, drawing, dsc, scan, tiny_backbone, tuned_token
+
+FEW_STEPS = replace(FAST, steps=2, probe_steps=40)
+
+
+@pytest.fixture(autouse=True)
+def without_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views of changed slices help no random network."""
+    monkeypatch.setattr(FeatureCache, "augment", lambda cache, enough: None)
+
+
+def drawn_scans(count: int = LEAST_SCANS) -> list[DrawnScan]:
+    found = (scan(seed=seed) for seed in range(1, count + 1))
+    return [DrawnScan(image, drawing(image, truth, (3, 6))) for image, truth in found]
+
+
+def test_the_mean_of_what_both_halves_teach_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    taught: list[set[int]] = []
+    learned: list[dict[str, np.ndarray]] = []
+    learn = averaging.learn_difference
+
+    def noted(token: ClassToken, drawn: Drawing, *rest: Any, **options: Any) -> Any:
+        taught.append({part.seed for part in drawn.slices})
+        found = learn(token, drawn, *rest, **options)
+        learned.append(found[0])
+        return found
+
+    monkeypatch.setattr(averaging, "learn_difference", noted)
+    said: list[TuningProgress] = []
+    before = tuned_token()
+    after = averaged(before, drawn_scans(7), tiny_backbone(), FEW_STEPS, report=said.append)
+    assert [len(slices) for slices in taught] == [6, 8] and not taught[0] & taught[1]
+    for name, number in before.numbers.items():
+        both = sum(each.get(name, np.zeros(1, np.float16)).astype(np.float32) for each in learned)
+        np.testing.assert_allclose(after.numbers[name], number + both / 2, atol=1e-3)
+    assert any(difference.any() for each in learned for difference in each.values())
+    assert [(progress.step, progress.steps) for progress in said] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    image, truth = scan(seed=20)
+    assert dsc(Segmenter(tiny_backbone(), [after]).segment(image).labels.array == 1, truth) > 0.7
+    assert (after.size, after.shapes, after.place) == (before.size, before.shapes, before.place)
+    assert after.training.held_out_dsc is None and after.training.seconds >= before.training.seconds
+
+
+def test_few_scans_have_no_halves() -> None:
+    with pytest.raises(InputError, match="from 6 or more scans, and these are 5"):
+        averaged(tuned_token(), drawn_scans(5), tiny_backbone(), FEW_STEPS)
+
+
+def test_it_can_be_cancelled() -> None:
+    with pytest.raises(InterruptedError):
+        averaged(tuned_token(), drawn_scans(), tiny_backbone(), FEW_STEPS, cancelled=lambda: True)
