@@ -20,16 +20,19 @@ from PromptSegLib.networks.backbone import Backbone
 from PromptSegLib.tokens.class_token import ClassToken
 
 LEAST_SCANS = 6
-"""Fewer have nothing to be divided."""
+"""Of fewer, either half says little of other patients."""
 
 STEPS = 150
 """Of either half."""
 
 
 def require_many(scans: int) -> None:
-    """InputError unless there are enough scans."""
+    """InputError unless these are enough scans to be divided."""
     if scans < LEAST_SCANS:
-        raise InputError(f"a token is only learned thoroughly from {LEAST_SCANS} or more scans, and these are {scans}")
+        raise InputError(
+            f"a token is only learned thoroughly from {LEAST_SCANS} or more scans, and these are {scans}: "
+            "give more, or leave --thorough out"
+        )
 
 
 def averaged(
