@@ -19,8 +19,8 @@ from PromptSegLib.learning.tuning import TuningOptions, TuningProgress
 from PromptSegLib.networks.backbone import Backbone
 from PromptSegLib.tokens.class_token import ClassToken
 
-LEAST_SCANS = 6
-"""Of fewer, either half says little of other patients."""
+LEAST_SCANS = 20
+"""Of ten, either half says too little of other patients: the mean of both is no better than the token."""
 
 STEPS = 150
 """Of either half."""

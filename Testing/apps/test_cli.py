@@ -26,7 +26,7 @@ from PromptSegLib.apps.console import spread_lists
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.formats import read_image, read_label_map, write_image
 from PromptSegLib.imaging.volume import Volume
-from PromptSegLib.learning import tuning
+from PromptSegLib.learning import averaging, tuning
 from PromptSegLib.networks import catalog, presets
 from PromptSegLib.networks.backbone import count_parameters
 from PromptSegLib.networks.punet import PUNet
@@ -91,8 +91,9 @@ def test_from_a_drawing_to_a_measured_segmentation(run: Run, folder: Path) -> No
     assert row["label"] == 1 and row["dsc"] == pytest.approx(dsc(labels.array == 1, organ()))
 
 
-def test_many_scans_thoroughly(run: Run, folder: Path) -> None:
+def test_many_scans_thoroughly(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The token of both halves replaces the one that is written first."""
+    monkeypatch.setattr(averaging, "LEAST_SCANS", 6)
     names = [f"scan{number}" for number in range(6)]
     for number, name in enumerate(names):
         image, truth = scan(seed=number)
@@ -238,7 +239,7 @@ def make_bad_files(folder: Path) -> None:
 
 
 BAD_INPUT: list[tuple[str, dict[str, str | None], str]] = [
-    (f"{TUNE} --thorough", {}, "only learned thoroughly from 6 or more scans, and these are 1"),
+    (f"{TUNE} --thorough", {}, "only learned thoroughly from 20 or more scans, and these are 1"),
     (TUNE, {"image": "missing.nii.gz"}, "missing.nii.gz does not exist"),
     (TUNE, {"image": "noise.nii.gz"}, "noise.nii.gz"),
     (TUNE, {"image": "4d.nii.gz"}, "4 dimensions"),
@@ -418,7 +419,7 @@ def test_interrupted_in_the_middle_of_segmenting(run: Run, folder: Path, monkeyp
 INTERRUPTED = """
 import sys
 from PromptSegLib.apps.cli import main
-from PromptSegLib.learning import tuning
+from PromptSegLib.learning import averaging, tuning
 from PromptSegLib.networks import presets
 from Testing.support import TINY
 presets.PRESETS[TINY.name] = TINY
