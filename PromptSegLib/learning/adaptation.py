@@ -17,11 +17,11 @@ from typing import Protocol
 import numpy as np
 
 from PromptSegLib.imaging.scan_statistics import scan_statistics
-from PromptSegLib.learning.differences import Difference, halves, learn_difference, mean_difference
+from PromptSegLib.learning.differences import Difference, halves, learn_difference
 from PromptSegLib.learning.drawing import DrawnScan, prepare_drawing
 from PromptSegLib.learning.tuning import TuningOptions, TuningProgress, token_shapes
 from PromptSegLib.networks.backbone import Backbone
-from PromptSegLib.tokens.centers import Center, checked_center_name
+from PromptSegLib.tokens.centers import Center, checked_center_name, mean_difference
 from PromptSegLib.tokens.class_token import ClassToken
 from PromptSegLib.tokens.recognition import Profile
 from PromptSegLib.tokens.records import Training

@@ -10,13 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from PromptSegLib.errors import InputError
-from PromptSegLib.learning.differences import Difference, halves, learn_difference, mean_difference
+from PromptSegLib.learning.differences import Difference, halves, learn_difference
 from PromptSegLib.learning.drawing import DrawnScan, prepare_drawing
 from PromptSegLib.learning.tuning import TuningOptions, TuningProgress
 from PromptSegLib.networks.backbone import Backbone
+from PromptSegLib.tokens.centers import added, mean_difference
 from PromptSegLib.tokens.class_token import ClassToken
 
 LEAST_SCANS = 20
@@ -68,11 +67,7 @@ def averaged(
         difference, taken = learn_difference(token, drawing, backbone, within, report=tell, cancelled=cancelled)
         differences.append(difference)
         steps += taken
-    mean = mean_difference(differences)
-    numbers = {
-        name: number + mean[name].astype(np.float32) if name in mean else number
-        for name, number in token.numbers.items()
-    }
+    numbers = added(token.numbers, mean_difference(differences))
     seconds = round(token.training.seconds + time.monotonic() - started, 1)
     # On the mean, nothing was measured.
     return replace(

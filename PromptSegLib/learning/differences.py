@@ -1,4 +1,4 @@
-"""Differences to a token's numbers: learned from some scans each, and their mean."""
+"""Differences to a token's numbers, each learned from some scans."""
 
 from __future__ import annotations
 
@@ -58,13 +58,6 @@ def learn_difference(
     if cancelled():
         raise InterruptedError("learning was cancelled")
     return tuner.difference(), tuner.best_step
-
-
-def mean_difference(differences: Sequence[Mapping[str, np.ndarray]]) -> Difference:
-    """All are small steps from the same numbers, so their mean is one, too, and has less of what is each one's own."""
-    names = sorted({name for each in differences for name in each})
-    sums = {name: sum(each[name].astype(np.float32) for each in differences if name in each) for name in names}
-    return {name: np.asarray(total / len(differences)).astype(np.float16) for name, total in sums.items()}
 
 
 class _DifferenceTuner(Tuner):

@@ -46,10 +46,7 @@ class Center:
 
     def applied(self, numbers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The base's numbers with this center's differences, float32."""
-        return {
-            name: base + self.delta[name].astype(np.float32) if name in self.delta else base
-            for name, base in numbers.items()
-        }
+        return added(numbers, self.delta)
 
     def describe(self) -> dict[str, Any]:
         """All but the delta, ready for JSON."""
@@ -62,19 +59,13 @@ class Center:
     def merged(self, other: Center, name: str) -> Center:
         """One center for two: their mean, weighed by the scans that each was learned from.
 
-        Both are small steps from the same base, so a mean of them is one, too. held_out_dsc is gone with it: nothing
-        was measured on the mean.
+        held_out_dsc is gone with it: nothing was measured on the mean.
         """
         ours, theirs = self.training.scans, other.training.scans
         share = ours / (ours + theirs)
-        delta = {}
-        for key in sorted({*self.delta, *other.delta}):
-            parts = [(share, self.delta.get(key)), (1 - share, other.delta.get(key))]
-            total = sum(weight * part.astype(np.float32) for weight, part in parts if part is not None)
-            delta[key] = np.asarray(total).astype(np.float16)
         return Center(
             name=name,
-            delta=delta,
+            delta=mean_difference([self.delta, other.delta], [share, 1 - share]),
             training=Training(
                 scans=ours + theirs,
                 slices=self.training.slices + other.training.slices,
@@ -85,6 +76,27 @@ class Center:
             ),
             profile=self.profile.merged(other.profile),
         )
+
+
+def added(numbers: Mapping[str, np.ndarray], difference: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Numbers of a token with a difference to them, float32."""
+    return {
+        name: number + difference[name].astype(np.float32) if name in difference else number
+        for name, number in numbers.items()
+    }
+
+
+def mean_difference(
+    differences: Sequence[Mapping[str, np.ndarray]], weights: Sequence[float] | None = None
+) -> dict[str, np.ndarray]:
+    """Float16. All are small steps from the same numbers, so their mean is one, too, and has less of what is each one's
+    own. weights: 1 in all; equal ones by default."""
+    pairs = list(zip(differences, weights or [1 / len(differences)] * len(differences), strict=True))
+    names = sorted({name for each in differences for name in each})
+    sums = {
+        name: sum(weight * each[name].astype(np.float32) for each, weight in pairs if name in each) for name in names
+    }
+    return {name: np.asarray(total).astype(np.float16) for name, total in sums.items()}
 
 
 def find_center(centers: Sequence[Center], name: str, token: str) -> int:

@@ -15,7 +15,6 @@ from PromptSegLib.apps.console import Interruption
 from PromptSegLib.imaging.formats import write_image
 from PromptSegLib.learning import adaptation
 from PromptSegLib.learning.adaptation import Adaptation
-from PromptSegLib.learning.features import FeatureCache
 from PromptSegLib.tokens.centers import Center
 from PromptSegLib.tokens.class_token import ClassToken, load_token
 from PromptSegLib.tokens.recognition import Profile
@@ -23,15 +22,11 @@ from PromptSegLib.tokens.records import Training
 from Testing.apps.running import Run
 from Testing.support import drawn_labels, scan
 
+pytestmark = pytest.mark.usefixtures("without_views")
+
 ADAPT = ["adapt", *["--token", "organ.promptseg", "--seconds", "4", "--image", "b1.nii.gz", "b2.nii.gz"]]
 ADAPT += ["--labels", "b1_drawn.nii.gz", "b2_drawn.nii.gz", "--center"]
 SEGMENT = ["segment", "--tokens", "organ.promptseg", "--out", "found.nii.gz", "--probabilities", "maps", "--image"]
-
-
-@pytest.fixture(autouse=True)
-def without_views(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Views of changed slices help no random network."""
-    monkeypatch.setattr(FeatureCache, "augment", lambda cache, enough: None)
 
 
 @pytest.fixture
@@ -173,12 +168,7 @@ def test_what_others_add_meanwhile_stays(
         (1, 0.5, True, "judged by a scan that it was not learned from: DSC 0.500, of the token itself 0.250"),
         (3, 0.2, False, "judged by 3 scans that it was not learned from: DSC 0.200, of the token itself 0.250; so the"),
         (0, 0.5, True, "the token itself fails on this scan (DSC 0.250); what was learned from it brings 0.500: check"),
-        (
-            0,
-            0.3,
-            False,
-            "the token itself fails on this scan (DSC 0.250); what was learned from it brings 0.300,",
-        ),
+        (0, 0.3, False, "the token itself fails on this scan (DSC 0.250); what was learned from it brings 0.300,"),
         (0, None, False, "the token itself finds this scan with a DSC of 0.250 and is used for this center"),
     ],
 )

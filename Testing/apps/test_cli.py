@@ -419,7 +419,7 @@ def test_interrupted_in_the_middle_of_segmenting(run: Run, folder: Path, monkeyp
 INTERRUPTED = """
 import sys
 from PromptSegLib.apps.cli import main
-from PromptSegLib.learning import averaging, tuning
+from PromptSegLib.learning import tuning
 from PromptSegLib.networks import presets
 from Testing.support import TINY
 presets.PRESETS[TINY.name] = TINY

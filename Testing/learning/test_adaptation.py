@@ -17,17 +17,12 @@ from PromptSegLib.inference.segmenter import Segmenter
 from PromptSegLib.learning import adaptation
 from PromptSegLib.learning.adaptation import FAILS_BELOW, LEAST_GAIN, MOST_JUDGED, Adaptation, adapt
 from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
-from PromptSegLib.learning.features import FeatureCache
 from PromptSegLib.tokens.class_token import ClassToken, parse_token
 from Testing.support import FAST, drawing, dsc, random_token, scan, tiny_backbone, tuned_token
 
+pytestmark = pytest.mark.usefixtures("without_views")
+
 FEW_STEPS = replace(FAST, steps=2, probe_steps=40)
-
-
-@pytest.fixture(autouse=True)
-def without_views(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Views of changed slices help no random network."""
-    monkeypatch.setattr(FeatureCache, "augment", lambda cache, enough: None)
 
 
 def at_center(seed: int, slices: Sequence[int] = (2, 4, 6, 8)) -> tuple[DrawnScan, np.ndarray]:

@@ -13,18 +13,13 @@ from PromptSegLib.inference.segmenter import Segmenter
 from PromptSegLib.learning import averaging
 from PromptSegLib.learning.averaging import LEAST_SCANS, averaged
 from PromptSegLib.learning.drawing import Drawing, DrawnScan
-from PromptSegLib.learning.features import FeatureCache
 from PromptSegLib.learning.tuning import TuningProgress
 from PromptSegLib.tokens.class_token import ClassToken
 from Testing.support import FAST, drawing, dsc, scan, tiny_backbone, tuned_token
 
+pytestmark = pytest.mark.usefixtures("without_views")
+
 FEW_STEPS = replace(FAST, steps=2, probe_steps=40)
-
-
-@pytest.fixture(autouse=True)
-def without_views(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Views of changed slices help no random network."""
-    monkeypatch.setattr(FeatureCache, "augment", lambda cache, enough: None)
 
 
 @pytest.fixture
