@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from PromptSegLib.apps.jobs import read_drawn_scan, require_pairs, require_token_path
+from PromptSegLib.apps.drawn_files import read_drawn_scans
+from PromptSegLib.apps.jobs import require_token_path
 from PromptSegLib.errors import InputError
-from PromptSegLib.tokens.centers import checked_center_name
+from PromptSegLib.tokens.centers import checked_center_name, same_name
 from PromptSegLib.tokens.class_token import ClassToken, load_token
 
 if TYPE_CHECKING:
@@ -43,27 +44,28 @@ def adapt_files(
     report: Callable[[float, str], None] = lambda fraction, doing: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Adaptation:
-    """Add a center to a token file. All that can be wrong is found before the long work begins; what others add to
-    the file meanwhile stays."""
+    """Add a center to a token file; what others add to the file meanwhile stays.
+
+    All that can be wrong is found before the long work begins, but for what others do to the file meanwhile.
+
+    Raises:
+        InputError: if the token, the center's name, scans or drawings do not fit.
+        InterruptedError: once it was cancelled; nothing is written.
+    """
     if not job.drawings:
         raise InputError("a center is learned from what was drawn in its scans: give one --labels per --image")
-    require_pairs(job.images, job.drawings)
     require_token_path(job.out)
     token = _by_now(job, load_token(job.token))
     checked_center_name(job.center, token.centers)
-    drawn = [
-        read_drawn_scan(image, labels, job.label, scribbles=job.scribbles, complete=job.complete, series=job.series)
-        for image, labels in zip(job.images, job.drawings, strict=True)
-    ]
+    scans = read_drawn_scans(job, token.plane)
 
     from PromptSegLib.inference.judging import judge
     from PromptSegLib.learning.adaptation import adapt
-    from PromptSegLib.learning.drawing import DrawnScan
     from PromptSegLib.networks.weights import load_network
 
     network = load_network(job.backbone or token.backbone.name, job.device)
     found = adapt(
-        [DrawnScan(image, annotation) for image, annotation in drawn],
+        scans,
         token,
         job.center,
         network,
@@ -72,6 +74,8 @@ def adapt_files(
         report=report,
         cancelled=cancelled,
     )
+    if cancelled():
+        raise InterruptedError("adapting was cancelled")
     token = _by_now(job, token)
     checked_center_name(job.center, token.centers)
     found = replace(found, token=replace(token, centers=(*token.centers, found.center)))
@@ -80,7 +84,7 @@ def adapt_files(
 
 
 def _by_now(job: AdaptJob, token: ClassToken) -> ClassToken:
-    """What a center of the token is to be added to: what is in ``job.out``, if that holds any other centers."""
+    """What a center of the token is to be added to: the token, with the centers that only ``job.out`` has."""
     if not job.out.is_file():
         return token
     there = load_token(job.out)
@@ -89,5 +93,7 @@ def _by_now(job: AdaptJob, token: ClassToken) -> ClassToken:
         raise InputError(
             f"{job.out} is another token than {job.token} was, so no center of this one fits it: choose another --out"
         )
-    others = {center.name for center in there.centers} - {center.name for center in token.centers}
-    return there if others or job.out.resolve() == job.token.resolve() else token
+    if job.out.resolve() == job.token.resolve():
+        return there
+    others = [c for c in there.centers if not any(same_name(c.name, ours.name) for ours in token.centers)]
+    return replace(token, centers=(*token.centers, *others))

@@ -130,13 +130,16 @@ def tune(
             dsc = "" if progress.held_out_dsc is None else f"held-out DSC {progress.held_out_dsc:.3f}"
             show(progress.step / progress.steps, f"loss {progress.loss:.3f}  {dsc}")
 
-        def averaging(progress: TuningProgress) -> None:
-            show(progress.step / progress.steps, f"on from either half of the scans, loss {progress.loss:.3f}")
+        def averaging(fraction: float, loss: float) -> None:
+            show(fraction, f"on from either half of the scans, loss {loss:.3f}")
 
         def looking(fraction: float) -> None:
             show(1.0, f"looking how large it is: {100 * fraction:.0f} %")
 
-        token = tune_files(job, options, report, interruption, looking, averaging)
+        def notice(sentence: str) -> None:
+            errors.print(f"promptseg: {sentence}", markup=False)
+
+        token = tune_files(job, options, report, interruption, looking, averaging, notice)
     if as_json:
         print_json({"token": str(out), "training": asdict(token.training), "interrupted": interruption.requested})
     else:
@@ -185,7 +188,8 @@ def segment(
     tokens: Annotated[list[Path], typer.Option(help="Class tokens; labels 1, 2, … in their order.")],
     out: Annotated[Path, typer.Option(help="Label map to write.")],
     center: Annotated[
-        str | None, typer.Option(help="Center of the tokens that the scan is of; auto: the one that it is most like.")
+        str | None,
+        typer.Option(help="Center of the tokens that the scan is of; auto: the one that it is most like; base: none."),
     ] = None,
     drawn: Annotated[
         Path | None,

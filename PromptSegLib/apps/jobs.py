@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from PromptSegLib.apps.drawn_files import read_drawn_scans
 from PromptSegLib.errors import InputError
-from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
+from PromptSegLib.imaging.annotation import Annotation, painted_labels
 from PromptSegLib.imaging.files import require_apart, require_writable
 from PromptSegLib.imaging.formats import SUFFIXES, check_same_grid, read_image, read_label_map, write_image
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.volume import Volume
-from PromptSegLib.tokens.centers import AUTO, BASE, find_center
+from PromptSegLib.tokens.centers import AUTO, BASE, find_center, same_name
 from PromptSegLib.tokens.class_token import SUFFIX, ClassToken, Terminology, checked_name, load_token
 from PromptSegLib.tokens.recognition import Recognition
 
 if TYPE_CHECKING:
     from PromptSegLib.inference.drawn import Drawn
+    from PromptSegLib.learning.drawing import DrawnScan
     from PromptSegLib.learning.tuning import TuningOptions, TuningProgress
+    from PromptSegLib.networks.backbone import Backbone
 
 
 @dataclass(frozen=True)
@@ -49,31 +52,27 @@ def tune_files(
     report: Callable[[TuningProgress], None] = lambda progress: None,
     cancelled: Callable[[], bool] = lambda: False,
     looking: Callable[[float], None] = lambda fraction: None,
-    averaging: Callable[[TuningProgress], None] = lambda progress: None,
+    averaging: Callable[[float, float], None] = lambda fraction, loss: None,
+    notice: Callable[[str], None] = lambda sentence: None,
 ) -> ClassToken:
     """Learn a class from files and write its token. All that can be wrong is found before the long work begins.
 
     looking: called with the fraction done while the rest of a structure is looked for that was drawn in part, for the
-    sake of its height, size and shape; averaging: after every step of learning on from either half of the scans.
+    sake of its height, size and shape; averaging: after every step of learning on from either half of the scans, with
+    the fraction done and the loss; notice: with a sentence if it could not be learned thoroughly.
     """
-    require_pairs(job.images, job.drawings)
     require_token_path(job.out)
     name = checked_name(job.name)
-    drawn = [
-        read_drawn_scan(image, labels, job.label, scribbles=job.scribbles, complete=job.complete, series=job.series)
-        for image, labels in zip(job.images, job.drawings, strict=True)
-    ]
+    scans = read_drawn_scans(job)
 
     from PromptSegLib.inference.telling import told_by_results
-    from PromptSegLib.learning.averaging import averaged, require_many
-    from PromptSegLib.learning.drawing import DrawnScan
+    from PromptSegLib.learning.averaging import require_many
     from PromptSegLib.learning.tuning import tune
     from PromptSegLib.networks.device import is_out_of_memory
     from PromptSegLib.networks.weights import load_network
 
     if job.thorough:
-        require_many(len(drawn))
-    scans = [DrawnScan(image, annotation) for image, annotation in drawn]
+        require_many(len(scans))
     network = load_network(job.backbone, job.device)
     token = tune(
         scans,
@@ -88,7 +87,7 @@ def tune_files(
     token.save(job.out)
     try:
         if job.thorough:
-            token = averaged(token, scans, network, options, report=averaging, cancelled=cancelled)
+            token = _averaged(token, scans, network, options, averaging, cancelled, notice)
             token.save(job.out)
         told = told_by_results(token, scans, network, report=looking, cancelled=cancelled)
     except InterruptedError:
@@ -102,49 +101,36 @@ def tune_files(
     return told
 
 
+def _averaged(
+    token: ClassToken,
+    scans: Sequence[DrawnScan],
+    network: Backbone,
+    options: TuningOptions,
+    report: Callable[[float, float], None],
+    cancelled: Callable[[], bool],
+    notice: Callable[[str], None],
+) -> ClassToken:
+    """The token, learned on from either half of the scans, or as it is where time or memory do not suffice."""
+    from PromptSegLib.learning.averaging import averaged
+    from PromptSegLib.learning.differences import NoTimeError
+    from PromptSegLib.networks.device import is_out_of_memory
+
+    try:
+        return averaged(token, scans, network, options, report=report, cancelled=cancelled)
+    except NoTimeError as error:
+        notice(f"not learned thoroughly: {error}")
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        notice("not learned thoroughly: memory ran out; close other programs and try again, or use --device cpu")
+    return token
+
+
 def require_token_path(out: Path) -> None:
     """InputError unless a token can be written there."""
     if out.suffix != SUFFIX:
         raise InputError(f"a class token's file must end in {SUFFIX}: write {out.stem}{SUFFIX}, not {out.name}")
     require_writable(out)
-
-
-def require_pairs(images: Sequence[Path], drawings: Sequence[Path]) -> None:
-    """InputError unless there is a drawing for each image."""
-    if len(images) != len(drawings):
-        raise InputError(
-            f"{len(images)} images but {len(drawings)} drawings: give one --labels per --image, in the same order"
-        )
-
-
-def read_drawn_scan(
-    image_path: Path, labels_path: Path, label: int | None, *, scribbles: bool, complete: bool, series: str | None
-) -> tuple[Volume, Annotation]:
-    """A scan and what was drawn of a structure on it.
-
-    Args:
-        label: of the structure; None for the only one there is.
-
-    Raises:
-        InputError: if they do not fit each other, or nothing can be learned from the drawing.
-    """
-    image, label_map = read_image(image_path, series), read_label_map(labels_path)
-    check_same_grid(image, label_map, image_path, labels_path)
-    if label is None:
-        label = _only_label(label_map, labels_path)
-    annotation = Annotation.from_label_map(
-        label_map, label, scribbles=scribbles, complete=complete, source=str(labels_path)
-    )
-    return image, annotation
-
-
-def _only_label(label_map: Volume, path: Path) -> int:
-    found = sorted({int(value) for plane in label_map.array for value in np.unique(plane)} - {0, UNKNOWN})
-    if not found:
-        raise InputError(f"there is nothing painted in {path}: draw the structure on at least one slice")
-    if len(found) > 1:
-        raise InputError(f"{path} holds the labels {', '.join(map(str, found))}: say with --label which one to learn")
-    return found[0]
 
 
 @dataclass(frozen=True)
@@ -200,7 +186,8 @@ def segment_files(
         require_apart(path, [*needed, job.out])
     centers = _named_centers(tokens, job.center)
     image = read_image(job.image, job.series)
-    recognitions = _recognized(tokens, image) if job.center == AUTO else [None] * len(tokens)
+    by_the_scan = job.center is not None and same_name(job.center, AUTO)
+    recognitions = _recognized(tokens, image) if by_the_scan else [None] * len(tokens)
     centers = [c if r is None else r.center for c, r in zip(centers, recognitions, strict=True)]
     tokens = [token.at_center(center) for token, center in zip(tokens, centers, strict=True)]
     drawn = None if job.drawn is None else _read_drawn(image, job, job.drawn, len(tokens))
@@ -232,7 +219,7 @@ def segment_files(
 
 def _named_centers(tokens: Sequence[ClassToken], name: str | None) -> list[str | None]:
     """What the center is called in each token; None for the token itself. InputError where one has no such center."""
-    if name is None or name in (AUTO, BASE):
+    if name is None or any(same_name(name, reserved) for reserved in (AUTO, BASE)):
         return [None] * len(tokens)
     return [token.centers[find_center(token.centers, name, token.name)].name for token in tokens]
 
@@ -258,16 +245,16 @@ def _read_drawn(image: Volume, job: SegmentJob, path: Path, classes: int) -> Dra
 
     label_map = read_label_map(path)
     check_same_grid(image, label_map, job.image, path)
-    found = {int(value) for plane in label_map.array for value in np.unique(plane)} - {0, UNKNOWN}
+    found = painted_labels(label_map.array)
     if not found:
         raise InputError(f"there is nothing painted in {path}: leave --drawn away or give the drawing")
-    strange = [label for label in sorted(found) if not 1 <= label <= classes]
+    strange = [label for label in found if not 1 <= label <= classes]
     if strange:
         raise InputError(
             f"{path} holds label {strange[-1]}, but there are {classes} tokens: label n belongs to token n"
         )
     slices: dict[int, tuple[int, frozenset[int]]] = {}
-    for label in sorted(found) if not job.scribbles else ():
+    for label in found if not job.scribbles else ():
         annotation = Annotation.from_label_map(label_map, label, source=str(path))
         slices[label] = (annotation.axis, annotation.drawn)
     return Drawn(label_map, slices)

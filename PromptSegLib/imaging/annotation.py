@@ -86,7 +86,7 @@ class Annotation:
             raise InputError(f"there is nothing painted in {source}: draw the structure on at least one slice")
         if not counts.label[0].any():
             raise InputError(
-                f"label {label} is not in {source}, which holds {_painted_labels(array)}: choose one of these"
+                f"label {label} is not in {source}, which holds {_named_labels(array)}: choose one of these"
             )
 
         if axis is None:
@@ -232,7 +232,12 @@ def _abruptness(profile: np.ndarray) -> float:
     return float(np.sum(np.diff(areas) ** 2) / np.sum(areas**2))
 
 
-def _painted_labels(array: np.ndarray) -> str:
-    labels = sorted({int(value) for plane in array for value in np.unique(plane)} - {0, UNKNOWN})
+def painted_labels(array: np.ndarray) -> list[int]:
+    """What is painted in a label map (slices, rows, columns), but for what is marked as unknown."""
+    return sorted({int(value) for plane in array for value in np.unique(plane)} - {0, UNKNOWN})
+
+
+def _named_labels(array: np.ndarray) -> str:
+    labels = painted_labels(array)
     names = ", ".join(str(value) for value in labels)
     return f"label {names}" if len(labels) == 1 else f"labels {names}"

@@ -7,10 +7,11 @@ import SimpleITK as sitk
 
 
 def keep_pieces(labels: np.ndarray, label: int, drawn: np.ndarray | None, chosen: np.ndarray | None = None) -> None:
-    """Remove, in place, the pieces of ``label`` that touch nothing drawn, or without a drawing all but one.
+    """Remove, in place, the pieces of ``label`` that touch nothing drawn and are not the chosen one; without either,
+    all but the largest.
 
-    labels: (slices, rows, columns); drawn: bool, same shape, voxels that the user drew; chosen: bool, same shape: the
-    one piece to be kept is that with most of these voxels, or without any, the largest.
+    labels: (slices, rows, columns); drawn: bool, same shape, voxels that the user drew; chosen: bool, same shape: of
+    the pieces, the chosen one has most of these voxels.
     """
     box = _bounding_box(labels, label)
     if box is None:
@@ -18,17 +19,22 @@ def keep_pieces(labels: np.ndarray, label: int, drawn: np.ndarray | None, chosen
     part = labels[box]
     image = sitk.GetImageFromArray((part == label).astype(np.uint8))
     pieces = sitk.GetArrayFromImage(sitk.ConnectedComponent(image, True))
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    if drawn is not None and drawn[box].any():
-        keep = np.zeros(len(sizes), dtype=bool)
+    keep = np.zeros(int(pieces.max()) + 1, dtype=bool)
+    if drawn is not None:
         keep[np.unique(pieces[drawn[box]])] = True
-    else:
-        if chosen is not None and chosen[box].any():
-            sizes = np.bincount(pieces[chosen[box]], minlength=len(sizes))
-            sizes[0] = 0
-        keep = sizes == sizes.max()
+    if chosen is not None:
+        keep |= _largest(pieces[chosen[box]], len(keep))
+    if not keep[1:].any():
+        keep |= _largest(pieces, len(keep))
     part[(pieces > 0) & ~keep[pieces]] = 0
+
+
+def _largest(pieces: np.ndarray, count: int) -> np.ndarray:
+    """bool, of so many numbers of pieces, the one that occurs most but for 0; none where only 0 does."""
+    sizes = np.bincount(pieces.ravel(), minlength=count)
+    sizes[0] = 0
+    largest: np.ndarray = (sizes == sizes.max()) & (sizes > 0)
+    return largest
 
 
 def _bounding_box(labels: np.ndarray, label: int) -> tuple[slice, ...] | None:

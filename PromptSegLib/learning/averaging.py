@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from PromptSegLib.errors import InputError
-from PromptSegLib.learning.differences import Difference, halves, learn_difference
+from PromptSegLib.learning.differences import Difference, divided, learn_difference
 from PromptSegLib.learning.drawing import DrawnScan, prepare_drawing
 from PromptSegLib.learning.tuning import TuningOptions, TuningProgress
 from PromptSegLib.networks.backbone import Backbone
@@ -19,7 +19,8 @@ from PromptSegLib.tokens.centers import added, mean_difference
 from PromptSegLib.tokens.class_token import ClassToken
 
 LEAST_SCANS = 20
-"""Of ten, either half says too little of other patients: the mean of both is no better than the token."""
+"""Of ten, either half says too little of other patients: the mean of both is no better than the token. This bounds
+what the command does; with fewer scans, `averaged` does the same."""
 
 STEPS = 150
 """Of either half."""
@@ -40,7 +41,7 @@ def averaged(
     backbone: Backbone,
     options: TuningOptions,
     *,
-    report: Callable[[TuningProgress], None] = lambda progress: None,
+    report: Callable[[float, float], None] = lambda fraction, loss: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ClassToken:
     """The token, with the mean of what it learns on from either half of its scans.
@@ -48,25 +49,24 @@ def averaged(
     Args:
         token: that was learned from these scans, without centers.
         options: the prompting is the token's, whatever they say; either half may take all of the seconds.
-        report: called after every step; the steps are those of both halves.
+        report: called after every step with the fraction done, of both halves, and the loss.
         cancelled: asked between any two steps.
 
     Raises:
         InterruptedError: once it was cancelled.
-        InputError: if there are too few scans.
+        NoTimeError: if the time was over before the first step.
     """
-    require_many(len(scans))
     started, within = time.monotonic(), replace(options, steps=options.steps or STEPS)
     differences, steps = list[Difference](), token.training.steps
-    for number, half in enumerate(halves(scans, options.seed)):
+    for number, half in enumerate(divided(scans, 2, options.seed)):
 
         def tell(progress: TuningProgress, before: int = number) -> None:
-            report(replace(progress, step=before * progress.steps + progress.step, steps=2 * progress.steps))
+            report((before + progress.step / progress.steps) / 2, progress.loss)
 
         drawing = prepare_drawing(half, like=token)
-        difference, taken = learn_difference(token, drawing, backbone, within, report=tell, cancelled=cancelled)
+        difference, best_step = learn_difference(token, drawing, backbone, within, report=tell, cancelled=cancelled)
         differences.append(difference)
-        steps += taken
+        steps += best_step
     numbers = added(token.numbers, mean_difference(differences))
     seconds = round(token.training.seconds + time.monotonic() - started, 1)
     # On the mean, nothing was measured.

@@ -5,16 +5,15 @@ Where the token finds next to nothing of what is drawn now, all begins anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from PromptSegLib.learning.drawing import Drawing
-from PromptSegLib.learning.holding_out import dice
 from PromptSegLib.learning.tuner import Tuner, TuningOptions
 from PromptSegLib.networks.backbone import Backbone, Features
-from PromptSegLib.tokens.class_token import ClassToken
+from PromptSegLib.tokens.class_token import Calibration, ClassToken
 
 STEPS = 8
 """Five to ten come to the same on training patients."""
@@ -47,7 +46,11 @@ def goes_on_from(
 
 
 class Corrector(Tuner):
-    """Tuning that starts from a token's numbers, if they agree with the drawing."""
+    """Tuning that starts from a token's numbers, if they agree with the drawing.
+
+    What a token knows of other scans, a few slices of this one should change little: its calibration stays, and what is
+    kept lies half way between its numbers and those that were learned.
+    """
 
     def __init__(
         self,
@@ -62,6 +65,8 @@ class Corrector(Tuner):
     ):
         self.token, self._of_other_scans = token, of_other_scans
         self._numbers = {name: torch.from_numpy(n.copy()).to(backbone.device) for name, n in token.numbers.items()}
+        if of_other_scans:
+            self.under = token.calibration
         super().__init__(drawing, backbone, encode, options, token.prompting, started, cancelled)
 
     def _start(self, ready: Callable[[], None], improved: Callable[[], None]) -> dict[str, Tensor]:
@@ -74,12 +79,10 @@ class Corrector(Tuner):
         ready()
         return self._numbers
 
-    def _agreement(self, parameters: dict[str, Tensor]) -> float:
-        """DSC on all that is drawn."""
-        return dice(*self._logits_on(parameters, self._known()))
+    def calibration(self) -> Calibration:
+        return self.under if self._of_other_scans else super().calibration()
 
-    def _known(self) -> Iterator[tuple[int, Tensor]]:
-        """Numbers and known pixels of all slices; InterruptedError once it was cancelled."""
-        for number, part in enumerate(self.drawing.slices):
-            self._check_cancelled()
-            yield number, part.known
+    def _keep_if_better(self, parameters: dict[str, Tensor], step: int) -> tuple[float | None, bool]:
+        if self._of_other_scans:
+            parameters = {name: (value.detach() + self._numbers[name]) / 2 for name, value in parameters.items()}
+        return super()._keep_if_better(parameters, step)

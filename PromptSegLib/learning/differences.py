@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -9,27 +10,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from PromptSegLib.errors import InputError
 from PromptSegLib.learning.drawing import Drawing, DrawnScan
 from PromptSegLib.learning.holding_out import split
 from PromptSegLib.learning.tuner import Tuner, TuningOptions, TuningProgress
-from PromptSegLib.networks.backbone import Backbone, Features
+from PromptSegLib.networks.backbone import Backbone
 from PromptSegLib.tokens.class_token import ClassToken
 
 _PULL = 1.0
 """Weight, per scan, of how far the numbers have gone from where they started, in relation to their size."""
 
 _PROBED_BELOW = 0.3
-"""DSC of the token's network alone on what is held out below which its head is no good start."""
+"""DSC of the token's network alone on what is held out, or on all where nothing is, below which its head is no good
+start."""
 
 Difference = dict[str, np.ndarray]
 """float16 by the name of the number that it is added to; numbers that do not differ are left out."""
 
 
-def halves(scans: Sequence[DrawnScan], seed: int) -> tuple[Sequence[DrawnScan], Sequence[DrawnScan]]:
-    """Two times other scans, by chance, the first not the larger."""
+class NoTimeError(InputError):
+    """The time limit left no step of learning."""
+
+
+def divided(scans: Sequence[DrawnScan], parts: int, seed: int) -> list[list[DrawnScan]]:
+    """As many parts of the scans, by chance; each scan is in one of them, and they differ by one scan at the most."""
     order = torch.randperm(len(scans), generator=torch.Generator().manual_seed(seed)).tolist()
-    shuffled = [scans[number] for number in order]
-    return shuffled[: len(shuffled) // 2], shuffled[len(shuffled) // 2 :]
+    bounds = [len(scans) * number // parts for number in range(parts + 1)]
+    return [[scans[number] for number in order[first:last]] for first, last in itertools.pairwise(bounds)]
 
 
 def learn_difference(
@@ -41,8 +48,8 @@ def learn_difference(
     report: Callable[[TuningProgress], None] = lambda progress: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> tuple[Difference, int]:
-    """A difference to the token's numbers, drawn towards none unless the token finds next to nothing, and how many
-    steps it took.
+    """A difference to the token's numbers, drawn towards none unless the token finds next to nothing, and after which
+    step it was best: none at all is after step 0.
 
     Args:
         drawing: as the token sees it.
@@ -52,11 +59,14 @@ def learn_difference(
 
     Raises:
         InterruptedError: once it was cancelled.
+        NoTimeError: if the time was over before the first step.
     """
     tuner = _DifferenceTuner(token, drawing, backbone, options, cancelled)
     tuner.run(lambda: None, report, lambda: None)
     if cancelled():
         raise InterruptedError("learning was cancelled")
+    if not tuner.steps_taken:
+        raise NoTimeError("the time limit is too short to learn anything from these scans: give more --seconds")
     return tuner.difference(), tuner.best_step
 
 
@@ -74,7 +84,7 @@ class _DifferenceTuner(Tuner):
         cancelled: Callable[[], bool],
     ):
         self.base = {name: torch.from_numpy(n.copy()).to(backbone.device) for name, n in token.numbers.items()}
-        self._calibration = token.calibration
+        self.under = token.calibration
         self._sizes = {name: float(n.square().mean().clamp_min(1e-2)) for name, n in self.base.items()}
         self._anchor = self.base
         super().__init__(drawing, backbone, backbone.encode, options, token.prompting, time.monotonic(), cancelled)
@@ -96,17 +106,13 @@ class _DifferenceTuner(Tuner):
         """
         base = {name: value[None] for name, value in self.base.items()}
         dsc, _ = self._keep_if_better(base, 0)
-        if dsc is None or dsc > _PROBED_BELOW:
+        if (self._agreement(base) if dsc is None else dsc) > _PROBED_BELOW:
             return self.base
         points, truth = self._points(base)
         head = {name: value.cpu() for name, value in self.base.items() if name.startswith("head")}
         probed = {name: value.to(self.device) for name, value in self._probe(head, points, truth).items()}
         self._anchor = self.base | probed
         return self._anchor
-
-    def _class_logits(self, features: Features, parameters: Mapping[str, Tensor]) -> Tensor:
-        """As the center will be used: under the token's calibration."""
-        return self._calibration.scale * super()._class_logits(features, parameters) + self._calibration.offset
 
     def _pull(self, parameters: Mapping[str, Tensor]) -> Tensor:
         terms = [

@@ -201,11 +201,12 @@ def empty_weight(showing: int, empty: int, share: float) -> float:
 
 def _chosen_slices(showing: list[int], empty: list[int], most: int, number: int, empty_share: float) -> list[int]:
     """At most ``most`` of these drawn slices, evenly spread: a share ``empty_share`` shows nothing of the structure,
-    and more where too few show it.
+    and at least four of them where there are so many.
 
     number: of the scan. Of many scans, where each has one or two slices, these lie at another height in each.
     """
-    of_empty = min(len(empty), max(int(most * empty_share), most - len(showing)), max(len(showing) // 2, 4))
+    beside_all_that_show = math.floor(len(showing) * empty_share / (1 - empty_share) + 1e-6)
+    of_empty = min(len(empty), max(int(most * empty_share), most - len(showing)), max(beside_all_that_show, 4))
     shift = number * _GOLDEN_RATIO % 1
     return sorted(_spread(showing, max(1, most - of_empty), shift) + _spread(empty, of_empty, shift))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,9 +65,11 @@ class TuningProgress:
 class Tuner:
     """One run of tuning.
 
-    best: the numbers to keep, without a leading class axis; steps: of the gradient, at most; earlier: the token that
-    tuning went on from, if it did.
+    best: the numbers to keep, without a leading class axis; steps: of the gradient, at most; steps_taken: of them;
+    earlier: the token that tuning went on from, if it did; under: the calibration that logits are judged under.
     """
+
+    under = Calibration()
 
     most_evaluated = 6
     """Slices that the held-out part is looked at on."""
@@ -105,6 +107,7 @@ class Tuner:
         self.best_dsc: float | None = None
         self.best_step = 0
         self.steps = options.steps or min(_FEWEST_STEPS + _STEPS_PER_SLICE * len(drawing.slices), _MOST_STEPS)
+        self.steps_taken = 0
         self.earlier: ClassToken | None = None
         self._highest_dsc = 0.0
         self._at_once = _BATCH
@@ -154,6 +157,7 @@ class Tuner:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["share"]
             loss = self._step(parameters, optimizer)
+            self.steps_taken = step
             if step % _EVALUATE_EVERY == 0 or step == steps:
                 dsc, better = self._keep_if_better(parameters, step)
                 stale = 0 if better else stale + 1
@@ -300,7 +304,18 @@ class Tuner:
 
     def _class_logits(self, features: Features, parameters: Mapping[str, Tensor]) -> Tensor:
         """Logits (B, h, w) as they are judged."""
-        return class_logits(self._embedding(features, parameters), parameters, features.size)
+        logits = class_logits(self._embedding(features, parameters), parameters, features.size)
+        return self.under.scale * logits + self.under.offset
+
+    def _agreement(self, parameters: dict[str, Tensor]) -> float:
+        """DSC on all that is drawn."""
+        return dice(*self._logits_on(parameters, self._known()))
+
+    def _known(self) -> Iterator[tuple[int, Tensor]]:
+        """Numbers and known pixels of all slices; InterruptedError once it was cancelled."""
+        for number, part in enumerate(self.drawing.slices):
+            self._check_cancelled()
+            yield number, part.known
 
     def _held_out_logits(self, parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, targets and weights of all held-out pixels of the evaluated slices, flat."""

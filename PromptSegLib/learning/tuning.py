@@ -60,8 +60,8 @@ def tune(
         encode: in place of ``backbone.encode``, where features of an image (1, 1, h, w) may have been kept.
         ready: called once the backbone has seen the drawn slices, before the first guess.
         report: called after every step.
-        watch: called with the token as it is, not calibrated yet: early in the first guess, when there is a head but no
-            deep prompt (where the backbone has such a prompting), after it, and whenever it got better.
+        watch: called with the token as it is, not calibrated for this drawing yet: early in the first guess, when there
+            is a head but no deep prompt (where the backbone has such a prompting), after it, and when it got better.
         cancelled: asked between any two steps; once true, the best token so far is returned.
 
     Raises:
@@ -86,9 +86,9 @@ def tune(
 
     def token(calibration: Calibration) -> ClassToken:
         earlier = tuner.earlier
-        told = drawing if drawing.size is not None or earlier is None or earlier.size is None else earlier
-        # A few slices of this scan say less of where the structure lies than the others did.
+        # A correction of this scan says less of where the structure lies, and what it looks like, than the others did.
         tellers = [each for each in ((earlier, drawing) if knows else (drawing, earlier)) if each is not None]
+        told = next((each for each in tellers if each.size is not None), drawing)
         return ClassToken(
             name=name,
             color=color,
@@ -98,7 +98,7 @@ def tune(
             plane=drawing.plane,
             spacing_mm=drawing.spacing_mm,
             window=drawing.window,
-            pieces=_pieces(drawing, earlier),
+            pieces=_pieces(drawing, earlier, knows),
             calibration=calibration,
             place=next((each.place for each in tellers if each.place is not None), None),
             height=next((each.height for each in tellers if each.height is not None), None),
@@ -118,15 +118,19 @@ def tune(
             ),
         )
 
-    tuner.run(lambda: ready(drawing), report, lambda: watch(token(Calibration())))
+    tuner.run(lambda: ready(drawing), report, lambda: watch(token(tuner.under)))
     return token(tuner.calibration())
 
 
-def _pieces(drawing: Drawing, earlier: ClassToken | None) -> str:
+def _pieces(drawing: Drawing, earlier: ClassToken | None, of_other_scans: bool) -> str:
     """Of a few slices that show several pieces, one does not know whether these are joined elsewhere; of a bow whose
-    shape is known, one does."""
+    shape is known, one does.
+
+    of_other_scans: whether what is known of the structure is of other scans, of which the drawing corrects a result.
+    """
     is_bow = earlier is not None and any(is_in_pieces(shape, drawing.plane) for shape in earlier.shapes)
-    if earlier is not None and earlier.pieces == "one" and drawing.size is None and is_bow:
+    is_part = of_other_scans or drawing.size is None
+    if earlier is not None and earlier.pieces == "one" and is_part and is_bow:
         return earlier.pieces
     return drawing.pieces
 

@@ -19,7 +19,7 @@ from PromptSegLib.tokens.recognition import Profile
 from PromptSegLib.tokens.records import Training, checked_name, printable
 
 BASE = "base"
-"""What the token's own numbers are called where centers are listed; no center may have this name."""
+"""Instead of a center's name: the token's own numbers; no center may have this name."""
 
 AUTO = "auto"
 """Instead of a center's name: the center that a scan is most like; no center may have this name."""
@@ -106,7 +106,7 @@ def find_center(centers: Sequence[Center], name: str, token: str) -> int:
         InputError: if none has; the message names those that there are.
     """
     for number, center in enumerate(centers):
-        if _same(center.name, name):
+        if same_name(center.name, name):
             return number
     known = ", ".join(f"'{center.name}'" for center in centers)
     hint = f"choose one of {known}" if known else "it has none yet; add one with promptseg adapt"
@@ -119,12 +119,12 @@ def checked_center_name(name: str, centers: Sequence[Center]) -> str:
     Raises:
         InputError: if it is empty, long, reserved, or another center's.
     """
-    name = checked_name(name, "a center", "--center")
+    name = checked_name(name, "a center")
     for reserved in (BASE, AUTO):
-        if _same(name, reserved):
+        if same_name(name, reserved):
             raise InputError(f"no center can be called '{name}', which means something else: choose another name")
     for center in centers:
-        if _same(name, center.name):
+        if same_name(name, center.name):
             raise InputError(
                 f"there is a center '{center.name}' already: choose another name, or remove or rename that one first"
             )
@@ -211,7 +211,8 @@ def parse_centers(data: Any, deltas: Sequence[Mapping[str, np.ndarray]]) -> tupl
     return tuple(centers)
 
 
-def _same(name: str, other: str) -> bool:
+def same_name(name: str, other: str) -> bool:
+    """Whether two names are one, whatever their capitals."""
     return _folded(name) == _folded(other)
 
 

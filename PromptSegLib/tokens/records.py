@@ -86,11 +86,11 @@ def printable(value: Any) -> str:
     return value
 
 
-def checked_name(name: str, what: str = "a class", option: str = "--name") -> str:
+def checked_name(name: str, what: str = "a class") -> str:
     """A name fit for a file and a screen; InputError when it is empty, long or has control characters."""
     name = name.strip()
     if not name or len(name) > _MAX_NAME or not _is_printable(name):
-        raise InputError(f"{what} needs a name of 1 to {_MAX_NAME} printable characters: give one with {option}")
+        raise InputError(f"{what} needs a name of 1 to {_MAX_NAME} printable characters: give another name")
     return name
 
 

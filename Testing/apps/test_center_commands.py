@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +40,7 @@ def scans(folder: Path) -> Path:
         values = np.where(image.array > -500, 240 - image.array + noise, image.array)
         write_image(image.with_array(np.rint(values).astype(np.int16)), folder / f"b{number}.nii.gz")
         write_image(image.with_array(drawn_labels(truth, (2, 4, 6, 8))), folder / f"b{number}_drawn.nii.gz")
+        write_image(image.with_array(drawn_labels(truth, (6,), label=2)), folder / f"b{number}_other.nii.gz")
     return folder
 
 
@@ -72,7 +75,8 @@ def test_a_new_center_changes_no_bit_of_the_others(run: Run, with_center: Path, 
     assert probabilities(run, scans, "b3.nii.gz", "--center", "Hospital B") not in before
     assert [c.name for c in load_token(scans / "organ.promptseg").centers] == ["Hospital A", "Hospital B"]
 
-    code, out, _ = run(*SEGMENT, "b3.nii.gz", "--center", "auto", "--json")
+    assert probabilities(run, scans, "b3.nii.gz", "--center", "Base") == before[1]
+    code, out, _ = run(*SEGMENT, "b3.nii.gz", "--center", "Auto", "--json")
     (found,) = json.loads(out)["classes"]
     assert code == 0 and found["center"] == "Hospital B" and found["recognition"]["probability"] > 0.5
     code, out, _ = run(*SEGMENT, "scan.nii.gz", "--center", "auto")
@@ -116,6 +120,11 @@ def test_rename_merge_and_remove(run: Run, with_center: Path) -> None:
         ([*ADAPT, " "], "a center needs a name"),
         (["adapt", "--token", "organ.promptseg", "--center", "B", "--image", "scan.nii.gz"], "what was drawn"),
         ([*ADAPT, "B", "--labels", "drawing.nii.gz"], "2 images but 3 drawings"),
+        ([*ADAPT, "B", "--image", "./b1.nii.gz", "--labels", "b3_drawn.nii.gz"], "b1.nii.gz is given twice: give each"),
+        (
+            [*ADAPT, "B", "--image", "b3.nii.gz", "--labels", "b3_other.nii.gz"],
+            "b1_drawn.nii.gz holds label 1 and b3_other.nii.gz label 2: say with --label which one to learn",
+        ),
         ([*ADAPT, "B", "--label", "7"], "label 7 is not in b1_drawn.nii.gz"),
         ([*ADAPT, "B", "--out", "new.nii.gz"], "must end in .promptseg"),
         ([*ADAPT, "B", "--out", "missing/new.promptseg"], "the folder missing does not exist"),
@@ -154,10 +163,14 @@ def test_what_others_add_meanwhile_stays(
     add(other, "C")
     assert run(*ADAPT, "D", "--out", other.name)[0] == 0
     assert [center.name for center in load_token(other).centers] == ["Hospital A", "beside B", "B", "C", "D"]
+    assert run("tokens", "centers", "remove", other.name, "B")[0] == 0
+    assert run(*ADAPT, "E", "--out", other.name)[0] == 0
+    kept = {center.name for center in load_token(other).centers}
+    assert kept == {"Hospital A", "beside B", "B", "beside D", "C", "D", "E"}, "all that either of both has"
     token = load_token(other)
     replace(token, numbers={name: array + 1 for name, array in token.numbers.items()}).save(other)
     before = path.read_bytes(), other.read_bytes()
-    code, _, err = run(*ADAPT, "E", "--out", other.name)
+    code, _, err = run(*ADAPT, "F", "--out", other.name)
     assert code == 2 and "other.promptseg is another token than organ.promptseg was" in err
     assert (path.read_bytes(), other.read_bytes()) == before
 
@@ -190,6 +203,32 @@ def test_what_is_said_of_a_center(
     monkeypatch.setattr(adaptation, "adapt", adapt)
     code, out, err = run(*ADAPT, "B")
     assert (code, err) == (0, "") and sentence in out
+
+
+def test_complete_drawings_fit_any_plane(run: Run, scans: Path) -> None:
+    """A scan whose coronal slices are the finest ones beside a token of axial slices, and beside an axial scan."""
+    image, truth = scan((36, 22, 64), (2.0, 8.0, 3.0), seed=5)
+    write_image(image, scans / "coronal.nii.gz")
+    write_image(image.with_array(truth.astype(np.uint8)), scans / "coronal_all.nii.gz")
+    whole = ["--complete", "--image", "scan.nii.gz", "coronal.nii.gz", "--labels", "truth.nii.gz", "coronal_all.nii.gz"]
+    code, _, err = run("adapt", "--token", "organ.promptseg", "--center", "B", "--out", "b.promptseg", *whole)
+    assert (code, err) == (0, "") and load_token(scans / "b.promptseg").plane == "axial"
+    code, _, err = run("tune", "--label", 1, "--name", "Organ", "--seconds", 2, "--out", "both.promptseg", *whole)
+    assert (code, err) == (0, "") and load_token(scans / "both.promptseg").plane == "axial"
+
+
+def test_an_interruption_at_the_very_end_writes_nothing(
+    run: Run, with_center: Path, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, before = with_center / "organ.promptseg", (with_center / "organ.promptseg").read_bytes()
+
+    def adapt(scans: object, token: ClassToken, center: str, *arguments: object, **options: object) -> Adaptation:
+        os.kill(os.getpid(), signal.SIGINT)
+        return Adaptation(replace(token, centers=(*token.centers, replace(token.centers[0], name=center))), 1, 0.5, 0.6)
+
+    monkeypatch.setattr(adaptation, "adapt", adapt)
+    code, _, err = run(*ADAPT, "B")
+    assert (code, err.count("\n")) == (130, 1) and path.read_bytes() == before
 
 
 def test_drawings_that_nothing_can_be_learned_from(run: Run, scans: Path) -> None:

@@ -439,6 +439,19 @@ def test_where_two_are_equally_sure_the_drawn_one_wins(monkeypatch: pytest.Monke
     assert (found[between] == 2).mean() > 0.9
 
 
+def test_a_corrected_slice_that_nothing_touches_takes_nothing_away() -> None:
+    """The last slice of a structure, of which a few voxels beside what was found are left by the user."""
+    image, truth = scan(seed=3)
+    token = with_shape(truth, image)
+    before = segment(image, token).labels.array == 1
+    last = int(np.flatnonzero(before.any(axis=(1, 2)))[-1])
+    few = np.zeros_like(truth[last])
+    rows, columns = np.nonzero(before[last - 1])
+    few[rows.min() - 3, columns.min() - 3] = True
+    found = segment(image, token, drawn=correction(image, {last: few})).labels.array == 1
+    assert np.array_equal(found[last], few) and dsc(found[:last], before[:last]) > 0.9
+
+
 @pytest.mark.parametrize("painted", [True, False])
 def test_a_corrected_slice_is_kept_and_the_rest_is_found_as_before(painted: bool) -> None:
     image, truth = scan(seed=3)

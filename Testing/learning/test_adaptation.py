@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -10,13 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.inference.judging import judge
 from PromptSegLib.inference.segmenter import Segmenter
 from PromptSegLib.learning import adaptation
-from PromptSegLib.learning.adaptation import FAILS_BELOW, LEAST_GAIN, MOST_JUDGED, Adaptation, adapt
+from PromptSegLib.learning.adaptation import EMPTY_SHARE, FAILS_BELOW, LEAST_GAIN, MOST_JUDGED, PARTS, Adaptation, adapt
+from PromptSegLib.learning.differences import learn_difference
 from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
+from PromptSegLib.learning.holding_out import split
 from PromptSegLib.tokens.class_token import ClassToken, parse_token
 from Testing.support import FAST, drawing, dsc, random_token, scan, tiny_backbone, tuned_token
 
@@ -46,15 +51,16 @@ def adapted() -> Adaptation:
 
 @dataclass
 class Saying:
-    """A judge that says the same of every scan: what the token reaches alone, and with what was learned.
+    """A judge that says the same of every scan: what the token reaches alone, which it is asked about first, and with
+    what was learned.
 
-    seconds: that it takes; asked: how many tokens it was asked about, and on which scan.
+    seconds: that it takes; asked: about which tokens, and on which scan.
     """
 
     base: float
     changed: float
     seconds: float = 0.0
-    asked: list[tuple[int, DrawnScan]] = field(default_factory=list)
+    asked: list[tuple[Sequence[ClassToken], DrawnScan]] = field(default_factory=list)
 
     def __call__(
         self,
@@ -64,10 +70,25 @@ class Saying:
         cancelled: Callable[[], bool],
     ) -> list[float]:
         assert not any(token.centers for token in tokens), "they are used as they will be"
-        self.asked.append((len(tokens), scan))
+        self.asked.append((tokens, scan))
         time.sleep(self.seconds)
         report(1.0)
-        return [self.base, self.changed][: len(tokens)]
+        alone = self.asked[0][0][0]
+        return [self.base if token is alone else self.changed for token in tokens]
+
+
+@pytest.fixture
+def taught(monkeypatch: pytest.MonkeyPatch) -> list[Drawing]:
+    """What differences were learned from, one after the other."""
+    drawings: list[Drawing] = []
+    learn = adaptation.learn_difference
+
+    def noted(token: ClassToken, drawn: Drawing, *rest: Any, **options: Any) -> Any:
+        drawings.append(drawn)
+        return learn(token, drawn, *rest, **options)
+
+    monkeypatch.setattr(adaptation, "learn_difference", noted)
+    return drawings
 
 
 def found(token: Any, seed: int = 9) -> float:
@@ -103,40 +124,39 @@ def test_a_difference_is_kept_if_it_helps_on_other_scans(gain: float, kept: bool
     assert all(np.array_equal(same.numbers[k], v) for k, v in token.numbers.items()) != kept
 
 
-def test_no_scan_judges_what_it_taught(monkeypatch: pytest.MonkeyPatch) -> None:
-    taught: list[set[int]] = []
-    judged: list[set[int]] = []
-    says, learn = Saying(0.0, 1.0), adaptation.learn_difference
-
-    def noted(token: ClassToken, drawing: Drawing, *rest: Any, **options: Any) -> Any:
-        taught.append({part.seed for part in drawing.slices})
-        judged.append(set())
-        return learn(token, drawing, *rest, **options)
+def test_no_scan_judges_what_it_taught(taught: list[Drawing]) -> None:
+    judged: dict[int, set[int]] = defaultdict(set)
+    says = Saying(0.0, 1.0)
 
     def judging(tokens: Sequence[ClassToken], scan: DrawnScan, *rest: Any) -> list[float]:
-        judged[-1] |= {part.seed for part in prepare_drawing([scan], like=tuned_token()).slices}
+        judged[len(taught)] |= seeds(prepare_drawing([scan], like=tuned_token()))
         return says(tokens, scan, *rest)
 
-    monkeypatch.setattr(adaptation, "learn_difference", noted)
+    def seeds(drawn: Drawing) -> set[int]:
+        return {part.seed for part in drawn.slices}
+
     scans = [at_center(seed)[0] for seed in range(1, 6)]
     result = adapting(scans, tuned_token(), "B", judge=judging)
     assert result.judged == len(says.asked) == 5 and {id(scan) for _, scan in says.asked} == {id(s) for s in scans}
-    assert len(taught) == 2 and not taught[0] & taught[1]
-    assert taught[0] == judged[1] and taught[1] == judged[0]
+    assert len(taught) == len(judged) == PARTS and not judged[1] & judged[2]
+    everything = judged[1] | judged[2] | judged[3]
+    assert all(seeds(part) == everything - judged[number] for number, part in enumerate(taught, start=1))
+    assert result.center.training.slices == len(everything)
 
 
 def test_of_many_scans_a_few_judge() -> None:
     says = Saying(0.5, 0.5)
     scans = [at_center(seed)[0] for seed in range(1, 9)]
-    assert adapting(scans, tuned_token(), "B", judge=says).judged == len(says.asked) == 2 * MOST_JUDGED
+    assert adapting(scans, tuned_token(), "B", judge=says).judged == len(says.asked) == PARTS * MOST_JUDGED
 
 
 def test_a_single_scan_only_tells_whether_the_token_fails() -> None:
     alone, fine = [at_center(1)[0]], Saying(FAILS_BELOW, 1.0)
     result = adapting(alone, tuned_token(), "B", judge=fine)
     assert result.uses_base and (result.judged, result.base_dsc, result.dsc) == (0, FAILS_BELOW, None)
-    assert [count for count, _ in fine.asked] == [1], "nothing was learned"
-    better = adapting(alone, tuned_token(), "B", judge=Saying(0.1, 0.9))
+    assert [len(tokens) for tokens, _ in fine.asked] == [1], "nothing was learned"
+    better = adapting(alone, tuned_token(), "B", judge=(fails := Saying(0.1, 0.9)))
+    assert [len(tokens) for tokens, _ in fails.asked] == [1, 1], "what the token itself finds is looked for once"
     assert not better.uses_base and better.dsc == 0.9 and better.center.training.held_out_dsc is None
     hardly = adapting(alone, tuned_token(), "B", judge=Saying(0.1, 0.15))
     assert hardly.uses_base and (hardly.base_dsc, hardly.dsc) == (pytest.approx(0.1), pytest.approx(0.15))
@@ -194,7 +214,48 @@ def test_once_cancelled_nothing_is_kept(when: str) -> None:
     assert any(doing.startswith("judging") for doing in said) == (when == "judging")
 
 
-def test_scans_are_seen_as_the_token_sees_them() -> None:
-    token = replace(tuned_token(), spacing_mm=4.0)
-    drawn = prepare_drawing([at_center(1)[0], at_center(2)[0]], like=token, most_slices=4)
-    assert drawn.spacing_mm == 4.0 and len(drawn.slices) == 4 and {part.scan for part in drawn.slices} == {0, 1}
+def test_scans_are_seen_as_the_token_sees_them_and_half_of_the_slices_are_empty(
+    taught: list[Drawing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adaptation, "MAX_SLICES", 20)
+    scans = []
+    for seed in (1, 2):
+        image, truth = scan((60, 64, 64), seed=seed)
+        truth[:20] = truth[40:] = False
+        whole = image.with_array(truth.astype(np.uint8))
+        scans.append(DrawnScan(image, Annotation.from_label_map(whole, 1, complete=True, axis=0)))
+    adapting(scans, replace(tuned_token(), spacing_mm=4.0), "B", judge=Saying(0.5, 0.6))
+    assert len(taught) == 2
+    for drawn in taught:
+        empty = sum(not part.target.any() for part in drawn.slices)
+        assert drawn.spacing_mm == 4.0 and (len(drawn.slices), empty) == (20, 20 * EMPTY_SHARE)
+
+
+def test_a_time_limit_that_leaves_no_time_is_no_verdict() -> None:
+    says, limit = Saying(0.5, 0.6), replace(FEW_STEPS, seconds=0.001)
+    with pytest.raises(InputError, match="the time limit is too short to learn anything from these scans"):
+        adapt([at_center(1)[0], at_center(2)[0]], tuned_token(), "B", tiny_backbone(), says, limit)
+    assert not says.asked
+
+
+def test_ct_and_other_scans_are_not_mixed() -> None:
+    image, truth = scan()
+    other = image.with_array((image.array + 1000).astype(np.int16))
+    mixed = [at_center(1)[0], DrawnScan(other, drawing(other, truth))]
+    with pytest.raises(InputError, match="for CT scans, and these are scans other than CT"):
+        adapting(mixed, tuned_token(), "B")
+    with pytest.raises(InputError, match="CT scans and others are mixed"):
+        adapting([at_center(2)[0], *mixed], tuned_token(), "B")
+
+
+def test_where_nothing_can_be_held_out_a_token_that_fails_is_no_start() -> None:
+    """A structure so small that it lies within one tile of each slice."""
+    image, _ = scan()
+    truth = np.zeros(image.array.shape, bool)
+    truth[:, 33:37, 43:47] = True
+    values = np.where(truth, -60, image.array).astype(np.int16)
+    drawn = DrawnScan(image.with_array(values), drawing(image, truth, (4, 6, 8)))
+    prepared = prepare_drawing([drawn], like=tuned_token())
+    assert not any(held.any() for held in split(prepared.slices, torch.Generator().manual_seed(0), True)[1])
+    difference, _ = learn_difference(tuned_token(), prepared, tiny_backbone(), FEW_STEPS)
+    assert np.abs(difference["head.foreground"]).max() > 0.1, "two steps alone do not take it so far: a probe did"

@@ -24,7 +24,7 @@ from PromptSegLib.networks.backbone import Features
 from PromptSegLib.networks.presets import PUNetPreset
 from PromptSegLib.networks.weights import load_backbone
 from PromptSegLib.tokens.centers import Center
-from PromptSegLib.tokens.class_token import ClassToken, Terminology
+from PromptSegLib.tokens.class_token import Calibration, ClassToken, Terminology
 from PromptSegLib.tokens.place import Place
 from PromptSegLib.tokens.recognition import Profile
 from PromptSegLib.tokens.shape import Shape
@@ -416,6 +416,32 @@ def test_a_few_slices_in_pieces_do_not_divide_a_bow(is_bow: bool) -> None:
     assert after.training.steps > token.training.steps, "it went on from the token"
     assert after.pieces == ("one" if is_bow else "many")
     assert after.size == token.size and after.shapes == token.shapes
+
+
+def test_a_few_slices_change_what_other_scans_taught_by_half() -> None:
+    shape, drawn = Shape(np.ones((3, 3, 3), np.int8), 4.0), drawn_scan((3, 5, 6, 9))
+    here = replace(tuned_token(), size=Size(20.0, 0.3), shapes=(shape,), calibration=Calibration())
+    elsewhere = replace(here, profile=Profile(2, {"noise": 3.0}, {"noise": 0.1}))
+    own, after = (tune([drawn], "Organ", tiny_backbone(), SHORT, before=token) for token in (here, elsewhere))
+    assert not same_numbers(own, here)
+    for name, numbers in after.numbers.items():
+        assert np.allclose(numbers, (here.numbers[name] + own.numbers[name]) / 2, atol=1e-6), name
+    calibrated = replace(elsewhere, calibration=Calibration(0.5, -1.0))
+    watched: list[ClassToken] = []
+    after = tune([drawn], "Organ", tiny_backbone(), SHORT, before=calibrated, watch=watched.append)
+    assert {token.calibration for token in (*watched, after)} == {calibrated.calibration}
+
+
+def test_what_is_known_from_other_scans_survives_many_corrected_slices() -> None:
+    """Eight slices without a gap count as a whole structure where nothing else is known of it."""
+    shape = Shape(np.ones((3, 3, 3), np.int8), 4.0)
+    image, truth = scan((40, 64, 64), (1.5, 3.0, 3.0))
+    drawn = DrawnScan(image, drawing(image, truth, range(16, 25)))
+    assert prepare_drawing([drawn]).size is not None
+    profile = Profile(2, {"noise": 3.0}, {"noise": 0.1})
+    token = replace(tuned_token(), size=Size(50.0, 0.3), shapes=(shape,), profile=profile)
+    after = tune([drawn], "Organ", tiny_backbone(), SHORT, before=token)
+    assert (after.size, after.shapes, after.profile) == (token.size, token.shapes, profile)
 
 
 @pytest.mark.parametrize("knows", [True, False])

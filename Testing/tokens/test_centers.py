@@ -121,7 +121,7 @@ def test_unknown_center(base: ClassToken, token: ClassToken) -> None:
         ("hospital B", "there is a center 'Hospital B' already"),
         ("Base", "no center can be called 'Base'"),
         ("auto", "no center can be called 'auto'"),
-        ("  ", "a center needs a name of 1 to 120 printable characters: give one with --center"),
+        ("  ", "a center needs a name of 1 to 120 printable characters: give another name"),
         ("a\x1b[2J", "printable"),
     ],
 )
