@@ -28,6 +28,7 @@ from Testing.benchmarks import (
     speed,
     suggestions,
     tables,
+    token_corrections,
     uncertainty,
     variants,
 )
@@ -41,7 +42,7 @@ from Testing.benchmarks.results import Result, Results, require_same_settings
 from Testing.benchmarks.variant_table import Row
 
 ALWAYS = ("speed", "resources", "in-scan", "across", "corrections")
-QUESTIONS = (*ALWAYS, "ablation", "variants", "suggestions", "uncertainty")
+QUESTIONS = (*ALWAYS, "token-corrections", "ablation", "variants", "suggestions", "uncertainty")
 
 
 Step = tuple[str, Callable[[Result], int]]
@@ -62,16 +63,19 @@ class Question:
 
 def main(
     only: Annotated[str, typer.Option(help=f"One of {', '.join(QUESTIONS)}; the first {len(ALWAYS)} by default.")] = "",
-    patients: Annotated[int, typer.Option(help="Patients, but for across and variants.")] = 5,
+    patients: Annotated[int, typer.Option(help="Patients, but for across, token-corrections and variants.")] = 5,
     drawn: Annotated[
         str, typer.Option(help="Numbers of drawn slices: 1,2,3,5,7 for in-scan, 3,5 for ablation, 3 for uncertainty.")
     ] = "",
     trunk: Annotated[
         bool, typer.Option("--trunk", help="Six organs of a CT and an MR of the trunk in in-scan and uncertainty, too.")
     ] = False,
-    others: Annotated[int, typer.Option(help="Patients to test on across scans, and variants.")] = 10,
+    others: Annotated[int, typer.Option(help="Patients to test on in across, token-corrections and variants.")] = 10,
     scans: Annotated[
-        str, typer.Option(help="Numbers of drawn scans: 1,3,5,10 for across, 1,3,10,all for variants.")
+        str,
+        typer.Option(
+            help="Numbers of drawn scans: 1,3,5,10 for across, 3 for token-corrections, 1,3,10,all for variants."
+        ),
     ] = "",
     sparse: Annotated[bool, typer.Option("--sparse", help="For across, draw 5 slices of each scan, not all.")] = False,
     first: Annotated[int, typer.Option(help="Slices drawn before the first correction or suggestion.")] = 3,
@@ -81,6 +85,7 @@ def main(
         typer.Option(
             help=f"Some of {', '.join(registry.METHODS)}; of ablation and across also "
             f"{', '.join(registry.ABLATIONS)}; of across, {', '.join(registry.MANY_SCANS)}; "
+            f"of token-corrections, {', '.join(registry.CORRECTING_TOKENS)}; "
             f"of variants, {', '.join(KEYS)}; of suggestions, {', '.join(suggestions.NAMES)}."
         ),
     ] = "",
@@ -108,18 +113,22 @@ def main(
     if only in ("", "resources"):
         resources.report(console, out=out, plot_folder=plot_folder)
 
+    def set_up(path: Path) -> Setup:
+        network = load_backbone(path, find_device(device))
+        options = TuningOptions(prompting=prompting or network.default_prompting, seconds=seconds)
+        return Setup(network, options, times=times)
+
     if only == "variants":
         backbones = [find_backbone(name) for name in command.words(backbone)]
         new = variants.new_classes([read_info(path) for path in backbones], command.words(organs))
         counts = variants.numbers_of_scans(scans or ("1,3,10,all" if data_folder() else "1,3,10"), new)
         rows: list[Row] = []
         for path in backbones:
-            network = load_backbone(path, find_device(device))
-            if network.name in {row.backbone for row in rows}:
-                raise InputError(f"two backbones are called {network.name}: rename one")
-            options = TuningOptions(prompting=prompting or network.default_prompting, seconds=seconds)
-            setup = Setup(network, options, times=times)
-            folder = None if out is None else out / network.name
+            setup = set_up(path)
+            name = setup.backbone.name
+            if name in {row.backbone for row in rows}:
+                raise InputError(f"two backbones are called {name}: rename one")
+            folder = None if out is None else out / name
             if folder is not None:
                 require_same_settings(folder, {**_settings(setup), "organs": sorted(new)})
             results = Results(None if folder is None else folder / "variants.csv")
@@ -138,6 +147,9 @@ def main(
 
     def run_corrections(comparison: Comparison, results: Results) -> None:
         corrections.compare(comparison, results, patients, first, rounds)
+
+    def run_token_corrections(comparison: Comparison, results: Results) -> None:
+        token_corrections.compare(comparison, results, others, command.numbers(scans or "3"), rounds)
 
     in_each = f"{across.SPARSE_SLICES} slices drawn in each" if sparse else "each drawn fully"
     questions = (
@@ -173,13 +185,20 @@ def main(
             registry.CORRECTIONS,
             tuple(registry.METHODS.values()),
         ),
+        Question(
+            "token-corrections",
+            "Corrections of what tokens of other scans found: the whole structure",
+            ("corrected slices", lambda result: result.round),
+            run_token_corrections,
+            tuple(registry.CORRECTING_TOKENS.values()),
+            tuple(registry.CORRECTING_TOKENS.values()),
+        ),
     )
-    questions = tuple(q for q in questions if (q.name.startswith(only) if only else q.name != "ablation"))
+    # Whether all slices are drawn across scans or some is said by an option, not by the question.
+    questions = tuple(q for q in questions if q.name.removesuffix("-sparse") in ((only,) if only else ALWAYS))
     if not questions and only not in ("suggestions", "uncertainty"):
         return
-    network = load_backbone(find_backbone(backbone), find_device(device))
-    options = TuningOptions(prompting=prompting or network.default_prompting, seconds=seconds)
-    setup = Setup(network, options, times=times)
+    setup = set_up(find_backbone(backbone))
     if out is not None:
         require_same_settings(out, _settings(setup))
     comparison = Comparison([PROMPTSEG], setup, range(seed, seed + seeds), set(command.words(organs)))

@@ -16,11 +16,14 @@ def words(text: str, separator: str = ",") -> list[str]:
 
 
 def numbers(text: str) -> list[int]:
-    """Of a comma-separated list of whole numbers; InputError for anything else."""
+    """Of a comma-separated list of whole numbers from 1 on; InputError for anything else."""
     try:
-        return [int(number) for number in text.split(",")]
+        found = [int(number) for number in text.split(",")]
     except ValueError:
-        raise InputError(f"'{text}' is no list of whole numbers: write it as 1,3,5") from None
+        found = []
+    if not found or min(found) < 1:
+        raise InputError(f"'{text}' is no list of whole numbers from 1 on: write it as 1,3,5")
+    return found
 
 
 def run(main: Callable[..., None]) -> None:

@@ -16,9 +16,9 @@ def test_lists() -> None:
     assert command.numbers("1, 3,10") == [1, 3, 10]
 
 
-@pytest.mark.parametrize("text", ["", "all", "1,,3", "1.5"])
+@pytest.mark.parametrize("text", ["", "all", "1,,3", "1.5", "3,0", "-1"])
 def test_what_is_no_list_of_numbers(text: str) -> None:
-    with pytest.raises(InputError, match="is no list of whole numbers: write it as 1,3,5"):
+    with pytest.raises(InputError, match="is no list of whole numbers from 1 on: write it as 1,3,5"):
         command.numbers(text)
 
 
@@ -29,7 +29,10 @@ def test_bad_input_is_one_sentence_and_exit_code_2(capsys: pytest.CaptureFixture
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr("sys.argv", ["benchmark"])
         command.run(fails)
-    assert ended.value.code == 2 and capsys.readouterr().err == "'x' is no list of whole numbers: write it as 1,3,5\n"
+    assert (
+        ended.value.code == 2
+        and capsys.readouterr().err == "'x' is no list of whole numbers from 1 on: write it as 1,3,5\n"
+    )
 
 
 def test_scans_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,15 +16,16 @@ from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.inference import random_walk
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.evaluation import evaluate
+from PromptSegLib.inference.segmenter import Segmentation, Segmenter
 from PromptSegLib.tokens.class_token import ClassToken
-from Testing.benchmarks import across, corrections, profiling
+from Testing.benchmarks import across, corrections, profiling, token_corrections
 from Testing.benchmarks.comparing import Comparison, Lesson
 from Testing.benchmarks.data import Case
 from Testing.benchmarks.measuring import Cost, measured
 from Testing.benchmarks.methods import promptseg, token_fine_tuning
 from Testing.benchmarks.methods.method import Method, Setup, as_drawn, told_ends
 from Testing.benchmarks.methods.promptseg import NETWORK_ALONE, PROMPTSEG, tune_token
-from Testing.benchmarks.methods.registry import ABLATIONS, METHODS, NAMES, choose
+from Testing.benchmarks.methods.registry import ABLATIONS, CORRECTING_TOKENS, METHODS, NAMES, choose
 from Testing.benchmarks.methods.token_fine_tuning import FULL_TOKEN
 from Testing.benchmarks.plots import plot_results
 from Testing.benchmarks.results import Result, Results, require_same_settings
@@ -144,6 +145,42 @@ def test_corrections_go_on_from_the_round_before(tmp_path: Path, monkeypatch: py
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
     corrections.compare(Comparison([PROMPTSEG], setup, [0]), Results(path), 1, 3, 2)
     assert [start is None for start in starts] == 2 * [True, False, False], "a chain is run anew as a whole"
+
+
+def test_a_token_of_other_scans_learns_from_its_corrections_or_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def some(part: str, count: int, skip: int = 0) -> list[tuple[str, Volume, Volume]]:
+        found = (scan(seed=seed) for seed in range(count))
+        return [
+            (f"{part} {n}", image, image.with_array(truth.astype(np.uint8))) for n, (image, truth) in enumerate(found)
+        ]
+
+    monkeypatch.setattr(token_corrections, "scans", some)
+    monkeypatch.setattr(token_corrections, "classes", lambda: {"organ": 1})
+    starts: list[ClassToken | None] = []
+    guides: list[frozenset[int] | None] = []
+    tune, segment = promptseg.tune, Segmenter.segment
+
+    def noting(*arguments: Any, before: ClassToken | None, **options: Any) -> ClassToken:
+        starts.append(before)
+        return tune(*arguments, before=before, **options)
+
+    def looking(segmenter: Segmenter, image: Volume, drawn: Drawn | None = None, **options: Any) -> Segmentation:
+        guides.append(None if drawn is None else drawn.corrects)
+        return segment(segmenter, image, drawn, **options)
+
+    monkeypatch.setattr(promptseg, "tune", noting)
+    monkeypatch.setattr(Segmenter, "segment", looking)
+    comparison = Comparison(list(CORRECTING_TOKENS.values()), _one_step(), [0])
+    results = Results(tmp_path / "token-corrections.csv")
+    for _ in range(2):
+        token_corrections.compare(comparison, results, 1, [2], 2)
+        assert [start is None for start in starts] == [True, False, False], "nothing is run again"
+    assert guides == 2 * [None, {1}, {1}], "of each method"
+    assert [(r.method, r.round) for r in results] == [(key, n) for key in CORRECTING_TOKENS for n in range(3)]
+    first = [r for r in results if r.round == 0]
+    assert first[0].dsc == first[1].dsc and first[0].worst == first[1].worst >= 0
 
 
 def test_across_scans_a_token_of_a_few_slices_knows_its_size_as_from_the_commands(

@@ -13,7 +13,7 @@ from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.segmenter import Segmenter
-from PromptSegLib.learning.averaging import LEAST_SCANS, averaged
+from PromptSegLib.learning.averaging import averaged
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.learning.tuning import tune
 from PromptSegLib.networks.backbone import BackboneModule
@@ -42,19 +42,20 @@ def tune_token(scans: Sequence[DrawnScan], setup: Setup) -> Tuned:
 
 def _tune_thoroughly(scans: Sequence[DrawnScan], setup: Setup) -> Tuned:
     tuned = tune_token(scans, setup)
-    if len(scans) < LEAST_SCANS:
-        return tuned
+    if len(scans) == 1:
+        return tuned  # There are no halves of it.
     return replace(tuned, token=averaged(tuned.token, scans, setup.backbone, setup.options))
 
 
-def as_guide(annotation: Annotation) -> Drawn:
-    """The drawing of label 1, as a segmentation with a single token takes it."""
+def as_guide(annotation: Annotation, corrects: bool = False) -> Drawn:
+    """The drawing of label 1, as a segmentation with a single token takes it; corrects: what that found."""
     labels = Volume(annotation.label_map, annotation.geometry)
-    return Drawn(labels, {annotation.label: (annotation.axis, annotation.drawn)})
+    corrected = frozenset({annotation.label} if corrects else ())
+    return Drawn(labels, {annotation.label: (annotation.axis, annotation.drawn)}, corrected)
 
 
-def find(tuned: Tuned, image: Volume, annotation: Annotation | None) -> np.ndarray:
-    drawn = None if annotation is None else as_guide(annotation)
+def find(tuned: Tuned, image: Volume, annotation: Annotation | None, corrects: bool = False) -> np.ndarray:
+    drawn = None if annotation is None else as_guide(annotation, corrects)
     found: np.ndarray = tuned.segmenter().segment(image, drawn).labels.array == 1
     return found
 

@@ -13,6 +13,7 @@ from Testing.benchmarks.methods.linear_probe import LINEAR_PROBE
 from Testing.benchmarks.methods.promptseg import NETWORK_ALONE, PROMPTSEG, THOROUGH, TOLD_ENDS
 from Testing.benchmarks.methods.random_forest import RANDOM_FOREST
 from Testing.benchmarks.methods.shapes import INTERPOLATION, ITK
+from Testing.benchmarks.methods.token_correcting import FIXED, LEARNING
 from Testing.benchmarks.methods.token_fine_tuning import FULL_TOKEN
 from Testing.benchmarks.methods.unet import UNET
 
@@ -36,7 +37,9 @@ METHODS = {
 MANY_SCANS = {method.key: method for method in (THOROUGH, FULL_TOKEN)}
 """For many drawn scans alone."""
 
-NAMES = {key: method.name for key, method in (METHODS | ABLATIONS | MANY_SCANS).items()}
+CORRECTING_TOKENS = {method.key: method for method in (LEARNING, FIXED)}
+
+NAMES = {key: method.name for key, method in (METHODS | ABLATIONS | MANY_SCANS | CORRECTING_TOKENS).items()}
 
 IN_SCAN = tuple(method for method in METHODS.values() if method is not DECODER)
 ACROSS = tuple(method for method in METHODS.values() if method.across)
