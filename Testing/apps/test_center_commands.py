@@ -26,7 +26,7 @@ from Testing.support import drawn_labels, scan
 
 pytestmark = pytest.mark.usefixtures("without_views")
 
-ADAPT = ["adapt", *["--token", "organ.promptseg", "--seconds", "4", "--image", "b1.nii.gz", "b2.nii.gz"]]
+ADAPT = ["adapt", *["--token", "organ.promptseg", "--seconds", "400", "--image", "b1.nii.gz", "b2.nii.gz"]]
 ADAPT += ["--labels", "b1_drawn.nii.gz", "b2_drawn.nii.gz", "--center"]
 SEGMENT = ["segment", "--tokens", "organ.promptseg", "--out", "found.nii.gz", "--probabilities", "maps", "--image"]
 

@@ -54,12 +54,12 @@ class Saying:
     """A judge that says the same of every scan: what the token reaches alone, which it is asked about first, and with
     what was learned.
 
-    seconds: that it takes; asked: about which tokens, and on which scan.
+    taking: called each time; asked: about which tokens, and on which scan.
     """
 
     base: float
     changed: float
-    seconds: float = 0.0
+    taking: Callable[[], object] = lambda: None
     asked: list[tuple[Sequence[ClassToken], DrawnScan]] = field(default_factory=list)
 
     def __call__(
@@ -71,7 +71,7 @@ class Saying:
     ) -> list[float]:
         assert not any(token.centers for token in tokens), "they are used as they will be"
         self.asked.append((tokens, scan))
-        time.sleep(self.seconds)
+        self.taking()
         report(1.0)
         alone = self.asked[0][0][0]
         return [self.base if token is alone else self.changed for token in tokens]
@@ -162,10 +162,12 @@ def test_a_single_scan_only_tells_whether_the_token_fails() -> None:
     assert hardly.uses_base and (hardly.base_dsc, hardly.dsc) == (pytest.approx(0.1), pytest.approx(0.15))
 
 
-def test_judging_takes_no_time_from_learning() -> None:
-    options = replace(FEW_STEPS, seconds=2.0)
-    result = adapt([at_center(1)[0]], tuned_token(), "B", tiny_backbone(), Saying(0.0, 1.0, seconds=2.2), options)
-    assert result.center.training.steps > 0
+def test_judging_takes_no_time_from_learning(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, judged = time.monotonic, list[float]()
+    monkeypatch.setattr(time, "monotonic", lambda: now() + sum(judged))
+    slow, options = Saying(0.0, 1.0, taking=lambda: judged.append(2000.0)), replace(FEW_STEPS, seconds=1000.0)
+    result = adapt([at_center(1)[0]], tuned_token(), "B", tiny_backbone(), slow, options)
+    assert result.center.training.steps > 0 and sum(judged) >= 2000.0
 
 
 def test_what_is_reported_only_rises() -> None:
