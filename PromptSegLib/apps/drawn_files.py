@@ -37,7 +37,7 @@ def read_drawn_scans(files: DrawnFiles, plane: str | None = None) -> list[DrawnS
 
     Args:
         plane: that complete drawings are taken as drawn on, since they fit any; by default, for all of them,
-            the one on which the first scan is finest.
+            the one that the first scan was acquired in.
 
     Raises:
         InputError: if they do not fit each other, a scan is given twice, or nothing can be learned from a drawing.

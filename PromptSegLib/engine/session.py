@@ -221,9 +221,8 @@ class Session:
                     checkpoint(key, token.to_bytes())
                     previewer.show(token)
 
-                entry.token = self._tune(
-                    scan, entry, None if anew else entry.token, options, ready, progress, improved, cancelled
-                )
+                before = None if anew else entry.token
+                entry.token = self._tune(scan, entry, before, options, ready, progress, improved, cancelled)
             except InterruptedError:
                 return TuneResult(tokens, True)
             except (InputError, RuntimeError, MemoryError) as error:
@@ -234,7 +233,11 @@ class Session:
                 if len(keys) > 1:
                     self.notice(_not_learned(entry.info.name, error))
                 continue
-            entry.doubt, entry.is_learned_here = None, True
+            entry.doubt = None
+            if before is not None and entry.token.numbers is before.numbers:
+                self.notice(_stayed(entry.token))
+            else:
+                entry.is_learned_here = True
             tokens[key] = entry.token.to_bytes()
             checkpoint(key, tokens[key])
             if cancelled():
@@ -432,6 +435,12 @@ def _not_learned(name: str, error: Exception) -> str:
     if isinstance(error, InputError):
         return str(error)
     return f"memory ran out while '{name}' was learned: close other programs, and train it alone"
+
+
+def _stayed(token: ClassToken) -> str:
+    """Why a class token of other scans learned nothing from a drawing."""
+    reason = "has centers" if token.centers else f"was learned on {token.plane} slices of other scans"
+    return f"'{token.name}' {reason}: what you drew corrects its result here, and the class token stays as it is"
 
 
 def _class_of(key: str, number: int, found: Segmentation, image: Volume) -> SegmentedClass:

@@ -206,7 +206,7 @@ def _drawn_axis(counts: tuple[np.ndarray, np.ndarray, np.ndarray], geometry: Geo
 
     Args:
         counts: voxels drawn in each slice along each axis.
-        geometry: the grid, whose largest spacing decides where the drawing does not.
+        geometry: the grid, whose acquired slices decide where the drawing does not.
     """
     usual = through_plane_axis(geometry)
     filled = [_filled(profile) for profile in counts]

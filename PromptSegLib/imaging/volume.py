@@ -209,9 +209,18 @@ def stack_of_plane(volume: Volume | Geometry, plane: str) -> SliceStack:
 
 
 def through_plane_axis(geometry: Geometry) -> int:
-    """The array axis with the largest spacing, the first of them where several are equal."""
-    largest = max(geometry.spacing)
-    return next(k for k in range(3) if geometry.spacing[k] >= largest * (1 - SPACING_TOLERANCE))
+    """The array axis across the slices that a scan was acquired in.
+
+    Pixels are as long as they are wide, so it is the axis whose spacing differs from that of both others: the slices of
+    a thin-slice CT are closer to each other than its pixels. Where all differ, it is the one with the largest spacing,
+    and where none does, the first.
+    """
+    spacing = geometry.spacing
+    for axis, (one, other) in enumerate(((1, 2), (0, 2), (0, 1))):
+        pixels_are_square = math.isclose(spacing[one], spacing[other], rel_tol=SPACING_TOLERANCE)
+        if pixels_are_square:
+            return axis
+    return int(np.argmax(spacing))
 
 
 def _vector(values: tuple[float, ...]) -> Vector:

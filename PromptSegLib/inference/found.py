@@ -16,8 +16,9 @@ from PromptSegLib.tokens import place as whereabouts
 FAINT = -6.0
 """Logits below this, 0.25 %, are not kept: no random walk makes anything of them."""
 
-PAINTED = 1e6
-"""How much more a drawn voxel counts than another one: the piece that was drawn on is the structure."""
+BESIDE_MM = 25.0
+"""From what was drawn on to the piece that would have been the structure without a drawing: closer, it is another part
+of it, such as an esophagus that is missed on some slices; farther away, it is another structure."""
 
 LARGE_SHARE = 0.1
 """Of a structure of many pieces, those that have at least this share of the largest one's voxels count."""
@@ -54,6 +55,7 @@ class Found:
         *,
         one_piece: bool,
         likelihood: Likelihood | None = None,
+        painted: np.ndarray | None = None,
         margin_mm: float = MARGIN_MM,
     ) -> Neighborhood | None:
         """The surroundings of what was found; None for nothing.
@@ -61,6 +63,8 @@ class Found:
         Args:
             one_piece: those of the largest piece alone.
             likelihood: makes it the piece with most voxels where the structure is likely to lie.
+            painted: bool, voxels of the stack that the user drew: makes it the pieces that these lie in, and beside
+                them the one that it would be without.
             margin_mm: how far they reach beyond what was found.
         """
         positive = [place for place, logits in self.parts if (logits > 0).any()]
@@ -74,8 +78,9 @@ class Found:
             weights = None if likelihood is None else likelihood(index, *around[1:]).ravel()
             sizes += np.bincount(plane.ravel(), weights, len(sizes))
         sizes[0] = 0
-        large = sizes == sizes.max() if one_piece else sizes >= LARGE_SHARE * sizes.max()
-        inside = large[pieces]
+        inside = (sizes == sizes.max() if one_piece else sizes >= LARGE_SHARE * sizes.max())[pieces]
+        if one_piece and painted is not None:
+            inside = _with_drawn_on(inside, pieces, painted[around], stack.spacing)
         place = tuple(
             slice(
                 max(0, outer.start + inner.start - math.ceil(margin_mm / mm)),
@@ -107,14 +112,13 @@ def likelihood(
     middles: np.ndarray | None,
     against: np.ndarray | None,
     stack: SliceStack,
-    painted: np.ndarray | None = None,
 ) -> Likelihood | None:
     """Where a structure is likely to lie on a scan; None if nothing tells.
 
     middles: of the body in each slice of the stack, see `body_middles`; against: of each voxel of the stack, what
-    speaks against its height, as a logit; painted: bool, voxels of the stack that the user drew of it.
+    speaks against its height, as a logit.
     """
-    if (place is None or middles is None) and against is None and painted is None:
+    if (place is None or middles is None) and against is None:
         return None
 
     def likely(index: int, rows: slice, columns: slice) -> np.ndarray:
@@ -124,11 +128,24 @@ def likelihood(
         if against is not None:
             unlikely += against[index, rows, columns]
         weights: np.ndarray = np.exp(-unlikely)
-        if painted is not None:
-            weights[painted[index, rows, columns]] = PAINTED
         return weights
 
     return likely
+
+
+def _with_drawn_on(
+    chosen: np.ndarray, pieces: np.ndarray, painted: np.ndarray, spacing: tuple[float, float, float]
+) -> np.ndarray:
+    """bool, the pieces that were drawn on, and the chosen one if it lies beside them; the chosen one if none was."""
+    numbers = np.unique(pieces[painted])
+    drawn_on = np.isin(pieces, numbers[numbers > 0])
+    if not drawn_on.any():
+        return chosen
+    image = sitk.GetImageFromArray(drawn_on.astype(np.uint8))
+    image.SetSpacing(spacing[::-1])
+    distances = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
+    is_beside = sitk.GetArrayViewFromImage(distances)[chosen].min() <= BESIDE_MM
+    return drawn_on | chosen if is_beside else drawn_on
 
 
 def _offsets_mm(middle: np.ndarray, rows: slice, columns: slice, stack: SliceStack) -> np.ndarray:

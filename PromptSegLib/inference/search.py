@@ -109,9 +109,11 @@ class Search:
             return
         found, self._found = self._found, None
         stack, painted = self._sight.stack, self._painted() if self._corrects else None
-        likely = likelihood(self._token.place, middles, self._against, stack, painted)
+        likely = likelihood(self._token.place, middles, self._against, stack)
         margin_mm = SHAPED_MARGIN_MM if self._shapes else MARGIN_MM
-        around = found.neighborhood(stack, one_piece=self._one_piece, likelihood=likely, margin_mm=margin_mm)
+        around = found.neighborhood(
+            stack, one_piece=self._one_piece, likelihood=likely, painted=painted, margin_mm=margin_mm
+        )
         if around is None:
             return
         if not self._one_piece:

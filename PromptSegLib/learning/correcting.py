@@ -32,17 +32,26 @@ def goes_on_from(
 ) -> bool:
     """Whether this drawing may be learned from the token's numbers and as the token sees it.
 
-    of_other_scans: whether it knows the structure from them better than a few slices of this one tell.
+    of_other_scans: whether it knows the structure from them better than a few slices of this one tell, so that its
+    prompting and its spacing stay.
 
     A token with centers is not gone on from: they are differences to its numbers.
     """
-    return (
-        not token.centers
-        and token.backbone.fingerprint == fingerprint
-        and (token.prompting, token.plane) == (prompting, drawing.plane)
-        and token.window.kind == drawing.window.kind
-        and (of_other_scans or 1 / LIKE_SPACING <= token.spacing_mm / drawing.spacing_mm <= LIKE_SPACING)
-    )
+    if not _is_for(token, drawing, fingerprint) or token.centers or token.plane != drawing.plane:
+        return False
+    is_alike = 1 / LIKE_SPACING <= token.spacing_mm / drawing.spacing_mm <= LIKE_SPACING
+    return of_other_scans or (token.prompting == prompting and is_alike)
+
+
+def stays(token: ClassToken, drawing: Drawing, fingerprint: str) -> bool:
+    """Whether a token that knows the structure from other scans stays as it is, since it cannot go on from this
+    drawing: a few slices of one scan must not take its place."""
+    return _is_for(token, drawing, fingerprint) and (bool(token.centers) or token.plane != drawing.plane)
+
+
+def _is_for(token: ClassToken, drawing: Drawing, fingerprint: str) -> bool:
+    """Whether it is of this backbone, and for scans of this kind."""
+    return token.backbone.fingerprint == fingerprint and token.window.kind == drawing.window.kind
 
 
 class Corrector(Tuner):

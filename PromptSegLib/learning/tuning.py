@@ -11,12 +11,12 @@ import datetime
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from PromptSegLib.imaging.scan_statistics import scan_statistics
-from PromptSegLib.learning.correcting import Corrector, goes_on_from
+from PromptSegLib.learning.correcting import Corrector, goes_on_from, stays
 from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
 from PromptSegLib.learning.shapes import is_in_pieces
 from PromptSegLib.learning.tuner import Tuner, TuningOptions, TuningProgress
@@ -56,7 +56,8 @@ def tune(
         backbone: frozen; it is the same, to the bit, afterwards.
         before: what was learned from an earlier state of the drawing, to go on from in a few steps. Where it does not
             fit (another backbone or plane, say), or finds next to nothing of what is drawn now, all begins anew;
-            but if it knows the structure's shape from other scans, nothing does for what it did not find.
+            but if it knows the structure's shape from other scans, nothing does for what it did not find, its prompting
+            stays, and where it has centers or the drawing lies on another plane, its numbers are returned as they are.
         encode: in place of ``backbone.encode``, where features of an image (1, 1, h, w) may have been kept.
         ready: called once the backbone has seen the drawn slices, before the first guess.
         report: called after every step.
@@ -77,6 +78,8 @@ def tune(
     drawing, encode = prepare_drawing(scans), encode or backbone.encode
     profile = Profile.of([scan_statistics(scan.image) for scan in scans])
     knows = before is not None and before.knows_from_others(profile)
+    if before is not None and knows and stays(before, drawing, reference.fingerprint):
+        return replace(before, name=name, color=color, terminology=terminology)
     if before is not None and goes_on_from(before, drawing, reference.fingerprint, prompting, knows):
         if drawing.spacing_mm != before.spacing_mm:
             drawing = prepare_drawing(scans, like=before)

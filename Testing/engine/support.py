@@ -28,9 +28,9 @@ def tiny_transport() -> SubprocessTransport:
     return SubprocessTransport(module="Testing.engine.tiny_worker")
 
 
-def planes(truth: np.ndarray, *slices: int) -> SliceDrawing:
-    """These slices of a mask as an axial drawing."""
-    return SliceDrawing(0, {i: truth[i].astype(np.uint8) for i in slices})
+def planes(truth: np.ndarray, *slices: int, axis: int = 0) -> SliceDrawing:
+    """These slices of a mask along an axis as a drawing, axial by default."""
+    return SliceDrawing(axis, {i: truth.take(i, axis).astype(np.uint8) for i in slices})
 
 
 def wait(client: Client, until: Callable[[], bool], seconds: float = 180) -> None:

@@ -486,3 +486,28 @@ def test_drawings_correct_the_tokens_of_other_scans() -> None:
     assert shown is not None and not shown.corrects, "what is learned anew here corrects nothing"
     session.tune(["a"], anew=True)
     assert not corrects()
+
+
+def test_a_token_of_other_scans_stays_where_it_cannot_learn_from_a_drawing() -> None:
+    session, truth = drawn_session()
+    said: list[str] = []
+    session.notice = said.append
+    session.tune(["a"])
+    (found,) = session.segment(["a"])
+    assert found.token is not None
+    token = replace(parse_token(found.token), profile=Profile(3, {"noise": 1.0}, {"noise": 0.1}))
+    session.put_token("a", token.to_bytes())
+    session.annotate("a", ORGAN, planes(truth, 30, axis=1))
+    assert session.tune(["a"]).tokens == {"a": token.to_bytes()}
+    assert len(said) == 1 and "was learned on axial slices of other scans" in said[0]
+    assert "corrects its result here, and the class token stays as it is" in said[0]
+    (found,) = session.segment(["a"])
+    whole_scan = np.zeros(truth.shape, bool)
+    whole_scan[found.box] = found.mask
+    assert np.array_equal(whole_scan[:, 30], truth[:, 30]) and dsc(whole_scan, truth) > 0.8 and found.token is None
+
+    centers = (Center("B", {}, token.training, Profile(2, {"noise": 1.0}, {"noise": 0.1})),)
+    session.put_token("a", replace(token, centers=centers).to_bytes())
+    session.annotate("a", ORGAN, planes(truth, 6))
+    session.tune(["a"])
+    assert parse_token(session.tokens["a"]).centers and "'Organ' has centers" in said[1]

@@ -84,6 +84,24 @@ def test_the_piece_where_the_structure_is_likely_goes_before_a_larger_one() -> N
     assert likelihood(None, middles, None, stack) is None
 
 
+@pytest.mark.parametrize(("column", "is_beside"), [(21, True), (17, False)])
+def test_the_pieces_that_were_drawn_on_and_a_larger_one_beside_them(column: int, is_beside: bool) -> None:
+    """The larger one begins at column 34; the small one ends two columns from its middle."""
+    large, small, crumb = ball(14, (8, 20, 40)), ball(6, (8, 20, column)), ball(4, (14, 20, 4))
+    found, stack = found_in(logits_of(large, small, crumb)), stack_of(large)
+
+    def inside(painted: np.ndarray) -> np.ndarray:
+        around = found.neighborhood(stack, one_piece=True, painted=painted)
+        assert around is not None
+        return around.on_scan(stack, SHAPE)
+
+    beside = large if is_beside else np.zeros(SHAPE, bool)
+    middle = np.arange(SHAPE[0])[:, None, None] == 8
+    assert np.array_equal(inside(small & middle), small | beside)
+    assert np.array_equal(inside(small & middle | crumb), small | crumb | beside)
+    assert np.array_equal(inside(ball(3, (2, 3, 3))), large), "nothing was found where it was drawn"
+
+
 def test_nothing_found_has_no_surroundings() -> None:
     assert found_in(logits_of()).neighborhood(stack_of(ball(1)), one_piece=True) is None
     assert found_in(np.full(SHAPE, -0.5, np.float32)).neighborhood(stack_of(ball(1)), one_piece=True) is None

@@ -418,6 +418,28 @@ def test_a_few_slices_in_pieces_do_not_divide_a_bow(is_bow: bool) -> None:
     assert after.size == token.size and after.shapes == token.shapes
 
 
+def of_other_scans(token: ClassToken) -> ClassToken:
+    """As a token that knows from other scans what the structure looks like."""
+    shape, profile = Shape(np.ones((3, 3, 3), np.int8), 4.0), Profile(2, {"noise": 3.0}, {"noise": 0.1})
+    return replace(token, size=Size(20.0, 0.3), shapes=(shape,), profile=profile)
+
+
+def test_what_other_scans_taught_stays_where_a_correction_cannot_go_on_from_it() -> None:
+    token = of_other_scans(tuned_token())
+    assert token.profile is not None
+    centers = replace(token, centers=(Center("B", {}, token.training, token.profile),))
+    for before in (centers, replace(token, plane="coronal")):
+        after = tune([drawn_scan((5,))], "Renamed", tiny_backbone(), SHORT, color=before.color, before=before)
+        assert after.to_bytes() == replace(before, name="Renamed").to_bytes()
+
+
+def test_a_correction_of_what_other_scans_taught_keeps_its_prompting() -> None:
+    before = of_other_scans(tuned_token(prompting="end"))
+    assert SHORT.prompting != "end"
+    after = corrected(before)
+    assert after.prompting == "end" and after.shapes == before.shapes and not same_numbers(after, before)
+
+
 def test_a_few_slices_change_what_other_scans_taught_by_half() -> None:
     shape, drawn = Shape(np.ones((3, 3, 3), np.int8), 4.0), drawn_scan((3, 5, 6, 9))
     here = replace(tuned_token(), size=Size(20.0, 0.3), shapes=(shape,), calibration=Calibration())
