@@ -12,7 +12,7 @@ from PromptSegLib.mrml.applying import apply_results
 from PromptSegLib.mrml.drawings import Drawings
 from PromptSegLib.mrml.preview import PreviewNode
 from PromptSegLib.mrml.records import FILES, LEARNED, SegmentRecords
-from PromptSegLib.mrml.segments import add_segment, class_info, layer_of
+from PromptSegLib.mrml.segments import add_segment, class_info, is_empty, layer_of
 from PromptSegLib.mrml.tokens import store_token, stored_tokens
 from PromptSegLib.mrml.watching import SceneWatch
 from PromptSegPanel.choice import Choice
@@ -210,7 +210,7 @@ class Case:
     def segment_for(self, info: ClassInfo, data: bytes) -> str:
         """A segment for a token: the empty one of that name if there is one, else a new one."""
         for key in self.keys:
-            if self.info(key).name == info.name and self.drawings.read(key) is None:
+            if self.info(key).name == info.name and is_empty(self.segmentation_node, key):
                 break
         else:
             key = add_segment(self.segmentation_node, self.volume_node, info)

@@ -30,10 +30,13 @@ class Controller(PanelState):
             return
         with self._working(Activity.TRAINING, keys) as (work, sender, case):
             self.note(_("Training: {names}.").format(names=self.names(keys)))
-            revisions = {key: case.revision(key) for key in keys}
+            revisions, tokens = {key: case.revision(key) for key in keys}, case.tokens()
             work.depend_on(sender.send_scan(case.volume_node))
             for key in keys:
                 work.depend_on(sender.send_drawing(case, key, self.training.scribbles))
+                if key in tokens and not self.training.anew:
+                    # In a scene that was opened again, it knows none; after a cancelled training, another one.
+                    work.depend_on(sender.send_token(key, tokens[key], unless_known=True))
             drawing = case.drawing(keys[0])
             work.axis = 0 if drawing is None else drawing.axis
             work.submit(
@@ -61,13 +64,13 @@ class Controller(PanelState):
         """Show the slice on which a drawing would help most.
 
         Args:
-            key: of which structure; by default the drawn one that was found with the least confidence.
+            key: of which structure; by default the one that was found with the least confidence.
         """
-        drawn = {s.key: s for s in self.situation.structures if s.drawn}
-        if self.case is None or not drawn:
+        asked = {s.key: s for s in self.situation.structures if s.is_known}
+        if self.case is None or not asked:
             return
-        if key is None or key not in drawn:
-            key = min(drawn, key=lambda k: _confidence(drawn[k]))
+        if key is None or key not in asked:
+            key = min(asked, key=lambda k: _confidence(asked[k]))
         with self._working(Activity.SUGGESTING, (key,)) as (work, sender, case):
             work.depend_on(sender.send_scan(case.volume_node))
             work.depend_on(sender.send_drawing(case, key, self.training.scribbles))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,6 +90,11 @@ class Engine:
         self.end_work()
         if self._sender is not None:
             self._sender.forget()
+
+    def forget_removed(self, keys: Collection[str]) -> None:
+        """Drop all but these classes, of the segments that are left."""
+        if self._sender is not None:
+            self._sender.forget(keys)
 
     def clear_cache(self) -> None:
         if self._client is not None:

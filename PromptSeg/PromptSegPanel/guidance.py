@@ -41,6 +41,11 @@ class Structure:
     remade: bool = False
     crossed_by: str = ""
 
+    @property
+    def is_known(self) -> bool:
+        """Whether anything tells on which slice a drawing would help: what is drawn, or what was found."""
+        return self.drawn > 0 or self.confidence is not None
+
 
 @dataclass(frozen=True)
 class Situation:
@@ -190,7 +195,7 @@ def why_not(situation: Situation) -> Mapping[str, str]:
         "apply": busy or preview,
         "discard": busy or preview,
         "undo": busy or ("" if situation.can_undo else undo),
-        "suggest": busy or packages or scan or drawing,
+        "suggest": busy or packages or scan or ("" if any(s.is_known for s in situation.structures) else drawing),
         "find": busy or packages or scan,
         "advanced": busy,
     }

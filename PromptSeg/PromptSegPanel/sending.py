@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import slicer
@@ -47,21 +48,26 @@ class Sender:
         job.on_failed.append(lambda sentence: self._drawings.pop(key, None))
         return [job]
 
-    def send_token(self, key: str, data: bytes) -> list[Job]:
-        """Always sent: a training that was cancelled leaves the engine with a token that it only began to learn."""
+    def send_token(self, key: str, data: bytes, unless_known: bool = False) -> list[Job]:
+        """Always sent: a training that was cancelled leaves the engine with a token that it only began to learn.
+
+        unless_known: not if the engine has these very bytes, of which it knows whether it learned them here.
+        """
         self._with_token.add(key)
+        if unless_known and self._client.tokens.get(key) == data:
+            return []
         return [self._client.submit("put_token", key=key, data=data)]
 
     def note_token(self, key: str) -> None:
         """The engine has this token, since it made it."""
         self._with_token.add(key)
 
-    def forget(self) -> None:
-        """Have the engine drop every class."""
-        for key in self._drawings.keys() | self._with_token:
+    def forget(self, but: Collection[str] = ()) -> None:
+        """Have the engine drop every class but these: the next segment may get the ID of one that was removed."""
+        for key in (self._drawings.keys() | self._with_token) - {*but}:
             self._client.submit("forget", key=key)
-        self._drawings.clear()
-        self._with_token.clear()
+            self._drawings.pop(key, None)
+            self._with_token.discard(key)
 
     def _forget_scan(self) -> None:
         self._scan = None

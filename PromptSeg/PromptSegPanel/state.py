@@ -103,6 +103,7 @@ class PanelState:
             with self.saying_problems():
                 self._names |= case.names
                 case.drop_removed()
+                self.engine.forget_removed(case.keys)
                 structures = case.structures()
                 drawings = {key: case.revision(key) for key in case.keys}
                 if self._drawings and drawings != self._drawings:

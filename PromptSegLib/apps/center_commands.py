@@ -34,7 +34,7 @@ def adapt(
     backbone: Annotated[str | None, typer.Option(help="Name or file of the backbone; the token's by default.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     seconds: Annotated[float, typer.Option(min=1, help="Time limit of learning; judging comes on top.")] = 90.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
     scribbles: Annotated[bool, typer.Option("--scribbles", help="Only painted voxels are known.")] = False,
     complete: Annotated[
         bool, typer.Option("--complete", help="All of the structure is drawn in the whole scan.")

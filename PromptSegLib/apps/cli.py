@@ -94,7 +94,7 @@ def tune(
         bool,
         typer.Option("--thorough", help="Also learn on from either half of the scans, each within the time limit."),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
     scribbles: Annotated[bool, typer.Option("--scribbles", help="Only painted voxels are known.")] = False,
     complete: Annotated[
         bool, typer.Option("--complete", help="All of the structure is drawn in the whole scan.")

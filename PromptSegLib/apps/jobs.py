@@ -18,7 +18,7 @@ from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.tokens.centers import AUTO, BASE, find_center, same_name
 from PromptSegLib.tokens.class_token import SUFFIX, ClassToken, Terminology, checked_name, load_token
-from PromptSegLib.tokens.recognition import Recognition
+from PromptSegLib.tokens.recognition import Profile, Recognition
 
 if TYPE_CHECKING:
     from PromptSegLib.inference.drawn import Drawn
@@ -190,7 +190,7 @@ def segment_files(
     recognitions = _recognized(tokens, image) if by_the_scan else [None] * len(tokens)
     centers = [c if r is None else r.center for c, r in zip(centers, recognitions, strict=True)]
     tokens = [token.at_center(center) for token, center in zip(tokens, centers, strict=True)]
-    drawn = None if job.drawn is None else _read_drawn(image, job, job.drawn, len(tokens))
+    drawn = None if job.drawn is None else _read_drawn(image, job, job.drawn, tokens)
 
     from PromptSegLib.inference.segmenter import Segmenter
     from PromptSegLib.inference.sight import kind_warnings
@@ -240,7 +240,7 @@ def _file_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
 
 
-def _read_drawn(image: Volume, job: SegmentJob, path: Path, classes: int) -> Drawn:
+def _read_drawn(image: Volume, job: SegmentJob, path: Path, tokens: Sequence[ClassToken]) -> Drawn:
     from PromptSegLib.inference.drawn import Drawn
 
     label_map = read_label_map(path)
@@ -248,13 +248,15 @@ def _read_drawn(image: Volume, job: SegmentJob, path: Path, classes: int) -> Dra
     found = painted_labels(label_map.array)
     if not found:
         raise InputError(f"there is nothing painted in {path}: leave --drawn away or give the drawing")
-    strange = [label for label in found if not 1 <= label <= classes]
+    strange = [label for label in found if not 1 <= label <= len(tokens)]
     if strange:
         raise InputError(
-            f"{path} holds label {strange[-1]}, but there are {classes} tokens: label n belongs to token n"
+            f"{path} holds label {strange[-1]}, but there are {len(tokens)} tokens: label n belongs to token n"
         )
     slices: dict[int, tuple[int, frozenset[int]]] = {}
     for label in found if not job.scribbles else ():
         annotation = Annotation.from_label_map(label_map, label, source=str(path))
         slices[label] = (annotation.axis, annotation.drawn)
-    return Drawn(label_map, slices)
+    here = Profile.of([scan_statistics(image)])
+    corrects = frozenset(label for label, token in enumerate(tokens, start=1) if token.knows_from_others(here))
+    return Drawn(label_map, slices, corrects)

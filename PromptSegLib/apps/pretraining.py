@@ -70,7 +70,7 @@ def pretrain(
     keep_every: Annotated[
         int, typer.Option(min=0, help="Steps after which the backbone is kept as it is then, NAME-stepN; 0: never.")
     ] = 0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared scans; beside the output by default.")] = None,
     card: Annotated[Path | None, typer.Option(help="JSON file with what the model card shall say of the data.")] = None,
 ) -> None:
@@ -169,7 +169,7 @@ def _parse_classes(text: str) -> dict[int, str]:
     result = {}
     for part in filter(None, text.split(",")):
         number, _, name = part.partition(":")
-        if not number.strip().isdigit() or not name.strip():
+        if not number.strip().isdecimal() or not name.strip():
             raise InputError(f"'{part}' is no base class: write them as NUMBER:NAME, separated by commas")
         result[int(number)] = name.strip()
     return result

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from PromptSegLib.engine.messages import SliceDrawing
+from PromptSegLib.engine.messages import Box, SliceDrawing
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN, Annotation
 from PromptSegLib.imaging.volume import Volume
@@ -19,6 +19,32 @@ def require_fit(drawing: SliceDrawing, image: Volume, name: str) -> None:
     for index, plane in drawing.planes.items():
         if not 0 <= index < image.array.shape[drawing.axis] or plane.shape != expected:
             raise InputError(f"the drawing of '{name}' does not fit the scan: draw on the scan itself")
+
+
+def is_painted(drawing: SliceDrawing) -> bool:
+    """Whether any of its slices shows the structure."""
+    return any(bool((plane == 1).any()) for plane in drawing.planes.values())
+
+
+def share_near(drawing: SliceDrawing, box: Box, margin_mm: float, spacing: tuple[float, float, float]) -> float:
+    """Which share of what is painted lies in a box of the scan, or no farther from it along any axis; 0 for an empty
+    box.
+
+    spacing: of the scan's array (slices, rows, columns), in mm.
+    """
+    if any(side.start >= side.stop for side in box):
+        return 0.0
+    margins = [margin_mm / mm for mm in spacing]
+    edges = [(side.start - margin, side.stop - 1 + margin) for side, margin in zip(box, margins, strict=True)]
+    (first, last), *others = (edges[drawing.axis], *(edges[k] for k in range(3) if k != drawing.axis))
+    painted = near = 0
+    for index, plane in drawing.planes.items():
+        places = np.argwhere(plane == 1)
+        painted += len(places)
+        if first <= index <= last:
+            lower, upper = np.array(others).T
+            near += int(((places >= lower) & (places <= upper)).all(axis=1).sum())
+    return near / painted if painted else 0.0
 
 
 def as_annotation(drawing: SliceDrawing, image: Volume, name: str) -> Annotation:

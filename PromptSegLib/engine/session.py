@@ -13,8 +13,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from PromptSegLib.engine.drawings import as_annotation, as_guide, require_fit
+from PromptSegLib.engine.drawings import as_annotation, as_guide, is_painted, require_fit, share_near
 from PromptSegLib.engine.messages import (
+    Box,
     ClassInfo,
     Preview,
     Progress,
@@ -29,6 +30,7 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.volume import Volume, bounding_box, stack_of_plane
 from PromptSegLib.inference.drawn import Drawn
+from PromptSegLib.inference.found import BESIDE_MM
 from PromptSegLib.inference.predictor import encode_ahead
 from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.segmenter import Segmentation, Segmenter
@@ -60,6 +62,8 @@ class _Class:
     """Whether the token was last learned from a drawing on this scan."""
     is_told_by_result: bool = False
     """Whether the token has height, size and shape from what was found with it, since the drawing did not show them."""
+    found: Box | None = None
+    """Where the token last found something; an empty box if it found nothing, None before it was asked."""
     doubt: tuple[int, np.ndarray] | None = None
     """Array axis of the last segmentation's slices, and how many pixels of each it left undecided."""
     ahead: Iterator[bool] = field(default_factory=lambda: iter(()))
@@ -112,7 +116,7 @@ class Session:
         self._image = self._statistics = None
         self._features.clear()
         for entry in self._classes.values():
-            entry.drawing = entry.doubt = None
+            entry.drawing = entry.doubt = entry.found = None
             entry.is_learned_here = False
             entry.ahead = iter(())
         array = image.array
@@ -142,6 +146,7 @@ class Session:
         info = ClassInfo(token.name, token.color, (term.scheme, term.code, term.meaning) if term else None)
         entry = self._classes.setdefault(key, _Class(info))
         entry.token, entry.is_learned_here, entry.is_told_by_result = token, False, False
+        entry.found = None
         return info
 
     def forget(self, key: str) -> None:
@@ -207,6 +212,10 @@ class Session:
 
             report(Progress("encoding", number / len(keys), None, key))
             entry.ahead = iter(())
+            if entry.token is not None and not anew and not is_painted(drawings[key]):
+                # Slices on which the result was erased: they count when it is found again, and teach nothing.
+                entry.doubt, tokens[key] = None, entry.token.to_bytes()
+                continue
             try:
                 scan = self._scan(entry, image)
                 previewer = Previewer(self, key, drawings[key], scan, preview, cancelled)
@@ -221,7 +230,7 @@ class Session:
                     checkpoint(key, token.to_bytes())
                     previewer.show(token)
 
-                before = None if anew else entry.token
+                before = None if anew or self._is_elsewhere(entry, image) else entry.token
                 entry.token = self._tune(scan, entry, before, options, ready, progress, improved, cancelled)
             except InterruptedError:
                 return TuneResult(tokens, True)
@@ -287,19 +296,23 @@ class Session:
         for number, (key, token, doubt) in enumerate(zip(keys, tokens, found.doubts, strict=True), start=1):
             if cancelled():
                 raise InterruptedError("segmenting was cancelled")
-            self._entry(key).doubt = (stack_of_plane(image, token.plane).axis, doubt)
             result = replace(_class_of(key, number, found, image), recognition=recognitions[number - 1])
-            results.append(replace(result, token=self._told_by(result, self._entry(key), image)))
+            entry = self._entry(key)
+            entry.doubt, entry.found = (stack_of_plane(image, token.plane).axis, doubt), result.box
+            results.append(replace(result, token=self._told_by(result, entry, image)))
         return results
 
     def suggest_slice(self, key: str) -> Suggestion:
         """The slice of this class to draw next. InputError when all slices are drawn or nothing is known yet."""
         image, entry = self._require_image(), self._entry(key)
-        if entry.drawing is None:
+        if entry.drawing is not None:
+            axis, planes = entry.drawing.axis, list(entry.drawing.planes)
+        elif entry.doubt is not None:
+            axis, planes = entry.doubt[0], []
+        else:
             raise InputError(f"nothing is drawn of '{entry.info.name}': draw it on a first slice")
-        axis, length = entry.drawing.axis, image.array.shape[entry.drawing.axis]
         doubt = entry.doubt[1] if entry.doubt is not None and entry.doubt[0] == axis else None
-        found = suggest_slice(list(entry.drawing.planes), length, image.geometry.spacing[axis], doubt)
+        found = suggest_slice(planes, image.array.shape[axis], image.geometry.spacing[axis], doubt)
         if found is None:
             raise InputError(f"every slice of '{entry.info.name}' is drawn: there is nothing left to suggest")
         return Suggestion(key, axis, *found)
@@ -349,6 +362,14 @@ class Session:
         content = entry.token.to_bytes()
         return None if content == token.to_bytes() else content
 
+    def _is_elsewhere(self, entry: _Class, image: Volume) -> bool:
+        """Whether most of what is drawn lies far from all that a token of other scans found: then it is another
+        structure, of which the token knows nothing, whatever it is called."""
+        token, drawing, found = entry.token, entry.drawing, entry.found
+        if token is None or drawing is None or found is None or not token.is_of_others(self._profile(image)):
+            return False
+        return share_near(drawing, found, BESIDE_MM, image.geometry.spacing) < 0.5
+
     def _on_gpu_or_cpu(self, run: Callable[[], T]) -> T:
         """Run something; once more on the processor, if the graphics card's memory does not suffice."""
         try:
@@ -396,7 +417,7 @@ class Session:
         guide = as_guide([entry.drawing for entry in entries], image)
         if guide is None:
             return None
-        here = Profile.of([self._scan_statistics(image)])
+        here = self._profile(image)
         numbered = enumerate([entry.token for entry in entries] if tokens is None else tokens, start=1)
         return replace(guide, corrects=frozenset(n for n, t in numbered if t is not None and t.knows_from_others(here)))
 
@@ -404,6 +425,9 @@ class Session:
         if not token.centers:
             return None
         return token.recognize(self._scan_statistics(image))
+
+    def _profile(self, image: Volume) -> Profile:
+        return Profile.of([self._scan_statistics(image)])
 
     def _scan_statistics(self, image: Volume) -> Mapping[str, float]:
         if self._statistics is None:

@@ -141,10 +141,11 @@ def _with_drawn_on(
     drawn_on = np.isin(pieces, numbers[numbers > 0])
     if not drawn_on.any():
         return chosen
-    image = sitk.GetImageFromArray(drawn_on.astype(np.uint8))
+    box = bounding_box(drawn_on | chosen)
+    image = sitk.GetImageFromArray(drawn_on[box].astype(np.uint8))
     image.SetSpacing(spacing[::-1])
     distances = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
-    is_beside = sitk.GetArrayViewFromImage(distances)[chosen].min() <= BESIDE_MM
+    is_beside = sitk.GetArrayViewFromImage(distances)[chosen[box]].min() <= BESIDE_MM
     return drawn_on | chosen if is_beside else drawn_on
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -138,6 +139,8 @@ class Search:
             merged.enter(self._sight.stack, self._number, place, logits)
         # Other classes may take long, and this is large.
         self._around = self._drawn_shape = None
+        if self._chosen is not None:
+            self._chosen = replace(self._chosen, known=None, logits=self._chosen.logits[:0].copy(), painted=None)
 
     def keep_one_piece(self, labels: np.ndarray) -> None:
         """Of a class of one piece, take all others out of the label map of the scan; the drawing is in there."""

@@ -23,8 +23,7 @@ LIKE_SPACING = 1.34
 token's, whose features of the scan are there already."""
 
 _AGREES_FROM = 0.3
-"""DSC on the drawn slices below which the token is no good start; one that knows the structure's shape from other scans
-is, wherever it was corrected."""
+"""DSC on the drawn slices below which the token is no good start; one of other scans is, wherever it was corrected."""
 
 
 def goes_on_from(
@@ -32,8 +31,7 @@ def goes_on_from(
 ) -> bool:
     """Whether this drawing may be learned from the token's numbers and as the token sees it.
 
-    of_other_scans: whether it knows the structure from them better than a few slices of this one tell, so that its
-    prompting and its spacing stay.
+    of_other_scans: whether it was learned from them, so that its prompting and its spacing stay.
 
     A token with centers is not gone on from: they are differences to its numbers.
     """
@@ -44,7 +42,7 @@ def goes_on_from(
 
 
 def stays(token: ClassToken, drawing: Drawing, fingerprint: str) -> bool:
-    """Whether a token that knows the structure from other scans stays as it is, since it cannot go on from this
+    """Whether a token of other scans stays as it is, since it cannot go on from this
     drawing: a few slices of one scan must not take its place."""
     return _is_for(token, drawing, fingerprint) and (bool(token.centers) or token.plane != drawing.plane)
 

@@ -54,10 +54,11 @@ def tune(
         scans: one or several scans with what was drawn on them.
         name: of the class.
         backbone: frozen; it is the same, to the bit, afterwards.
-        before: what was learned from an earlier state of the drawing, to go on from in a few steps. Where it does not
-            fit (another backbone or plane, say), or finds next to nothing of what is drawn now, all begins anew;
-            but if it knows the structure's shape from other scans, nothing does for what it did not find, its prompting
-            stays, and where it has centers or the drawing lies on another plane, its numbers are returned as they are.
+        before: what was learned from an earlier state of the drawing, or from other scans, to go on from in a few
+            steps. What was learned from an earlier state is dropped where it does not fit (another plane or prompting,
+            say), or finds next to nothing of what is drawn now. What was learned from other scans stays for the most
+            part: its prompting, its calibration and half of its numbers, and all of these where it has centers or lies
+            on another plane.
         encode: in place of ``backbone.encode``, where features of an image (1, 1, h, w) may have been kept.
         ready: called once the backbone has seen the drawn slices, before the first guess.
         report: called after every step.
@@ -77,20 +78,20 @@ def tune(
     reference = BackboneReference(backbone.name, backbone.fingerprint(), backbone.preset_name)
     drawing, encode = prepare_drawing(scans), encode or backbone.encode
     profile = Profile.of([scan_statistics(scan.image) for scan in scans])
-    knows = before is not None and before.knows_from_others(profile)
-    if before is not None and knows and stays(before, drawing, reference.fingerprint):
+    of_others = before is not None and before.is_of_others(profile)
+    if before is not None and of_others and stays(before, drawing, reference.fingerprint):
         return replace(before, name=name, color=color, terminology=terminology)
-    if before is not None and goes_on_from(before, drawing, reference.fingerprint, prompting, knows):
+    if before is not None and goes_on_from(before, drawing, reference.fingerprint, prompting, of_others):
         if drawing.spacing_mm != before.spacing_mm:
             drawing = prepare_drawing(scans, like=before)
-        tuner: Tuner = Corrector(before, drawing, backbone, encode, options, started, cancelled, knows)
+        tuner: Tuner = Corrector(before, drawing, backbone, encode, options, started, cancelled, of_others)
     else:
         tuner = Tuner(drawing, backbone, encode, options, prompting, started, cancelled)
 
     def token(calibration: Calibration) -> ClassToken:
         earlier = tuner.earlier
         # A correction of this scan says less of where the structure lies, and what it looks like, than the others did.
-        tellers = [each for each in ((earlier, drawing) if knows else (drawing, earlier)) if each is not None]
+        tellers = [each for each in ((earlier, drawing) if of_others else (drawing, earlier)) if each is not None]
         told = next((each for each in tellers if each.size is not None), drawing)
         return ClassToken(
             name=name,
@@ -101,14 +102,14 @@ def tune(
             plane=drawing.plane,
             spacing_mm=drawing.spacing_mm,
             window=drawing.window,
-            pieces=_pieces(drawing, earlier, knows),
+            pieces=_pieces(drawing, earlier, of_others),
             calibration=calibration,
             place=next((each.place for each in tellers if each.place is not None), None),
             height=next((each.height for each in tellers if each.height is not None), None),
             size=told.size,
             shapes=told.shapes,
             # Of the scans that its shapes are of: what it learned here is a correction.
-            profile=earlier.profile if earlier is not None and knows else profile,
+            profile=earlier.profile if earlier is not None and of_others else profile,
             numbers={key: value.detach().cpu().float().numpy() for key, value in tuner.best.items()},
             training=Training(
                 scans=drawing.scans,
@@ -127,10 +128,12 @@ def tune(
 
 def _pieces(drawing: Drawing, earlier: ClassToken | None, of_other_scans: bool) -> str:
     """Of a few slices that show several pieces, one does not know whether these are joined elsewhere; of a bow whose
-    shape is known, one does.
+    shape is known, one does. Of one that show a single piece, one does not know that there are no others.
 
     of_other_scans: whether what is known of the structure is of other scans, of which the drawing corrects a result.
     """
+    if earlier is not None and of_other_scans and earlier.pieces == "many":
+        return earlier.pieces
     is_bow = earlier is not None and any(is_in_pieces(shape, drawing.plane) for shape in earlier.shapes)
     is_part = of_other_scans or drawing.size is None
     if earlier is not None and earlier.pieces == "one" and is_part and is_bow:

@@ -48,10 +48,10 @@ class PreviewNode:
         self._node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
         node = self._node
         _place(node, volume_node)
-        tag = volume_node.AddObserver(
-            slicer.vtkMRMLTransformableNode.TransformModifiedEvent, lambda caller, event: _place(node, volume_node)
-        )
-        self._stop_following = weakref.finalize(self, volume_node.RemoveObserver, tag)
+        # Without a transform, a scan is moved as by "Center volume".
+        moving = (slicer.vtkMRMLTransformableNode.TransformModifiedEvent, vtk.vtkCommand.ModifiedEvent)
+        tags = [volume_node.AddObserver(event, lambda caller, event: _place(node, volume_node)) for event in moving]
+        self._stop_following = weakref.finalize(self, _stop_observing, volume_node, tags)
         self._stop_following.atexit = False
 
     @property
@@ -201,6 +201,11 @@ class PreviewNode:
         segment.SetName(users.GetName())
         segment.SetColor(users.GetColor())
         return segment.GetRepresentation(BINARY_LABELMAP)
+
+
+def _stop_observing(node: slicer.vtkMRMLNode, tags: Iterable[int]) -> None:
+    for tag in tags:
+        node.RemoveObserver(tag)
 
 
 def _place(node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLScalarVolumeNode) -> None:

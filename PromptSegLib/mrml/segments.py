@@ -14,6 +14,7 @@ from PromptSegLib.mrml.nodes import (
     require_segment,
     require_segmentation,
     require_volume,
+    voxels,
 )
 from PromptSegLib.mrml.volumes import index_to_world
 
@@ -31,6 +32,17 @@ def layer_of(segment: slicer.vtkSegment) -> slicer.vtkOrientedImageData | None:
     if image is None or image.GetNumberOfPoints() == 0 or image.GetPointData().GetScalars() is None:
         return None
     return image
+
+
+def is_empty(segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> bool:
+    """Whether a segment has no voxels, on whichever scan.
+
+    Raises:
+        InputError: if the segmentation or the segment was deleted.
+    """
+    segment = require_segment(segmentation_node, segment_id)
+    layer = layer_of(segment)
+    return layer is None or not bool((voxels(layer) == segment.GetLabelValue()).any())
 
 
 def layer_to_world(image: slicer.vtkOrientedImageData, segmentation_node: slicer.vtkMRMLSegmentationNode) -> np.ndarray:

@@ -94,9 +94,13 @@ class ClassToken:
         center = self.centers[find_center(self.centers, name, self.name)]
         return replace(self, numbers=center.applied(self.numbers), centers=())
 
+    def is_of_others(self, profile: Profile) -> bool:
+        """Whether it was learned from other scans than those of this profile."""
+        return self.profile is not None and self.profile != profile
+
     def knows_from_others(self, profile: Profile) -> bool:
-        """Whether it knows the structure's shape from other scans than those of this profile."""
-        return bool(self.shapes) and self.profile != profile
+        """Whether it knows from them what the structure looks like in space."""
+        return bool(self.shapes) and self.is_of_others(profile)
 
     def recognize(self, statistics: Mapping[str, float]) -> Recognition | None:
         """Which center a scan with these statistics is of; None if the token has no centers."""

@@ -34,8 +34,15 @@ class PlayedClient:
         self.closed = False
 
     def submit(self, method: str, **arguments: Any) -> Job:
-        self.jobs.append(Job(method, arguments))
-        return self.jobs[-1]
+        job = Job(method, arguments)
+        self.jobs.append(job)
+        if method == "tune":
+            job.on_done.append(lambda result: self.tokens.update(result.tokens))
+        elif method == "put_token":
+            self.tokens[arguments["key"]] = arguments["data"]
+        elif method == "forget":
+            self.tokens.pop(arguments["key"], None)
+        return job
 
     def cancel(self, job: Job) -> None:
         job.finish(TuneResult({}, True) if job.method == "tune" else None, cancelled=True)
@@ -436,6 +443,67 @@ def test_a_token_finds_its_structure_in_a_new_segment(drawn: Any, client: Played
     key = client.latest("segment").arguments["keys"][0]
     assert drawn.case.info(key).name == "Kidney" and drawn.case.info(key).color == (10, 20, 30)
     assert drawn.case.tokens() == {key: token_data()}
+
+
+def test_a_correction_goes_on_from_the_token_of_a_scene_that_was_opened_again(drawn: Any, client: PlayedClient) -> None:
+    """Also where another scan was looked at meanwhile: the engine knows nothing of the first one then."""
+    from Testing.slicer_harness.driving import add_scan, add_segmentation, paint
+
+    trained(drawn, client)
+    case = drawn.case
+    first = case.volume_node, case.segmentation_node
+    other = add_scan(np.zeros((6, 16, 16), np.int16), (5.0, 2.0, 2.0), "other")
+    drawn.set_scan(other, add_segmentation(other))
+    assert client.take()[-1] == "forget"
+    drawn.set_scan(*first)
+    paint(first[1], "liver", 0, 2, square())
+    drawn.refresh()
+    client.take()
+    drawn.train()
+    methods = client.take()
+    assert methods.index("put_token") < methods.index("tune")
+    assert client.latest("put_token").arguments == {"key": "liver", "data": token_data()}
+    drawn.cancel()
+    drawn.training = replace(drawn.training, anew=True)
+    client.tokens.clear()
+    drawn.train()
+    assert "put_token" not in client.take(), "nothing is gone on from"
+
+
+def test_a_removed_segment_is_forgotten(drawn: Any, client: PlayedClient) -> None:
+    """Its ID may come again, for another structure."""
+    trained(drawn, client)
+    client.take()
+    drawn.case.segmentation_node.GetSegmentation().RemoveSegment("liver")
+    drawn.refresh()
+    assert client.take() == ["forget"] and client.latest("forget").arguments == {"key": "liver"}
+    drawn.refresh()
+    assert client.take() == []
+
+
+def test_a_finished_segment_is_not_taken_for_another_token(drawn: Any, client: PlayedClient) -> None:
+    import slicer
+
+    from PromptSegLib.engine.messages import ClassInfo
+
+    drawn.find(token_data(), ClassInfo("Kidney", (10, 20, 30)))
+    key = client.latest("segment").arguments["keys"][0]
+    client.latest("segment").finish((found(key),))
+    drawn.apply(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode"), lambda: None)
+    drawn.find(token_data(1), ClassInfo("Kidney", (10, 20, 30)))
+    other = client.latest("segment").arguments["keys"][0]
+    assert other != key and drawn.case.tokens() == {key: token_data(), other: token_data(1)}
+
+
+def test_where_to_correct_what_a_token_found(drawn: Any, client: PlayedClient) -> None:
+    from PromptSegLib.engine.messages import ClassInfo
+
+    drawn.case.segmentation_node.GetSegmentation().RemoveSegment("liver")
+    drawn.find(token_data(), ClassInfo("Kidney", (10, 20, 30)))
+    key = client.latest("segment").arguments["keys"][0]
+    client.latest("segment").finish((found(key),))
+    drawn.suggest()
+    assert client.latest("suggest_slice").arguments == {"key": key}
 
 
 def test_an_erased_drawing_does_not_guide_a_token(drawn: Any, client: PlayedClient) -> None:

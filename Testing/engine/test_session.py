@@ -488,6 +488,52 @@ def test_drawings_correct_the_tokens_of_other_scans() -> None:
     assert not corrects()
 
 
+def with_token_of_others(session: Session, **changes: Any) -> ClassToken:
+    """The session's class "a" gets a token as if other scans had taught it."""
+    token = replace(tuned_token(), profile=Profile(3, {"noise": 1.0}, {"noise": 0.1}), **changes)
+    session.put_token("a", token.to_bytes())
+    return token
+
+
+def test_what_is_drawn_far_from_what_was_found_is_another_structure() -> None:
+    session, truth = drawn_session()
+    token = with_token_of_others(session)
+    session.segment(["a"])
+    after = parse_token(session.tune(["a"]).tokens["a"])
+    assert after.profile == token.profile, "beside what was found, it is a correction"
+
+    session.annotate("a", ORGAN, None)
+    token = with_token_of_others(session)
+    (found,) = session.segment(["a"])
+    assert found.box[2].start > 15
+    drawing = planes(np.roll(truth, -30, axis=2), 3, 6, 9)
+    session.annotate("a", ORGAN, drawing)
+    after = parse_token(session.tune(["a"]).tokens["a"])
+    assert after.profile not in (None, token.profile), "nothing of the token is left"
+
+
+def test_slices_on_which_a_result_was_erased_teach_nothing() -> None:
+    session, truth = drawn_session()
+    token = with_token_of_others(session)
+    session.annotate("a", ORGAN, planes(np.zeros_like(truth), 6))
+    assert session.tune(["a"]).tokens == {"a": token.to_bytes()}
+    (found,) = session.segment(["a"])
+    assert not whole(session, "a")["a"][6].any() and found.mask.any()
+    with pytest.raises(InputError, match="nothing painted"):
+        session.tune(["a"], anew=True)
+
+
+def test_where_a_token_is_least_sure_is_known_before_anything_is_drawn() -> None:
+    session, _ = drawn_session()
+    session.annotate("a", ORGAN, None)
+    with_token_of_others(session)
+    with pytest.raises(InputError, match="nothing is drawn"):
+        session.suggest_slice("a")
+    session.segment(["a"])
+    suggestion = session.suggest_slice("a")
+    assert suggestion.axis == 0 and suggestion.reason == "the result is least sure here"
+
+
 def test_a_token_of_other_scans_stays_where_it_cannot_learn_from_a_drawing() -> None:
     session, truth = drawn_session()
     said: list[str] = []

@@ -90,8 +90,10 @@ def test_same_grid_sees_differences() -> None:
 
 @pytest.mark.parametrize(
     "spacing, axis",
-    [((5, 1, 1), 0), ((1, 5, 1), 1), ((1, 1, 5), 2), ((1, 1, 1), 0), ((3, 3.0000002, 3), 0), ((1, 2, 2), 0), ((2, 1, 2), 1), ((2, 2, 1), 2)]
-    + [((0.6, 0.98, 0.98), 0), ((1, 2, 3), 2), ((3, 2, 1), 0)],
+    [
+        *[((5, 1, 1), 0), ((1, 5, 1), 1), ((1, 1, 5), 2), ((1, 1, 1), 0), ((3, 3.0000002, 3), 0)],
+        *[((1, 2, 2), 0), ((2, 1, 2), 1), ((2, 2, 1), 2), ((0.6, 0.98, 0.98), 0), ((1, 2, 3), 2), ((3, 2, 1), 0)],
+    ],
 )
 def test_through_plane_axis(spacing: tuple[float, float, float], axis: int) -> None:
     assert through_plane_axis(Geometry((2, 2, 2), spacing)) == axis
