@@ -69,7 +69,7 @@ class SegmentedClass:
     box: the part of the scan that holds it, empty where nothing was found; mask: bool, of the box's shape;
     confidence: mean probability of the voxels found, 0 where there are none; ml: their volume; recognition: of the
     center that the scan is of, None for a token without centers; token: its file's content, where the result told it
-    something that the drawing did not.
+    something that the drawing did not; axis: array axis that the token's slices lie across.
     """
 
     key: str
@@ -79,6 +79,7 @@ class SegmentedClass:
     ml: float = 0.0
     recognition: Recognition | None = None
     token: bytes | None = None
+    axis: int = 0
 
 
 @dataclass(frozen=True)

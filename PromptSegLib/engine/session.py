@@ -296,9 +296,9 @@ class Session:
         for number, (key, token, doubt) in enumerate(zip(keys, tokens, found.doubts, strict=True), start=1):
             if cancelled():
                 raise InterruptedError("segmenting was cancelled")
-            result = replace(_class_of(key, number, found, image), recognition=recognitions[number - 1])
-            entry = self._entry(key)
-            entry.doubt, entry.found = (stack_of_plane(image, token.plane).axis, doubt), result.box
+            entry, axis = self._entry(key), stack_of_plane(image, token.plane).axis
+            result = replace(_class_of(key, number, found, image), recognition=recognitions[number - 1], axis=axis)
+            entry.doubt, entry.found = (axis, doubt), result.box
             results.append(replace(result, token=self._told_by(result, entry, image)))
         return results
 

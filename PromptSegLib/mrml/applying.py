@@ -17,7 +17,6 @@ import vtk
 from PromptSegLib.engine.messages import Box, ClassInfo, SegmentedClass, SliceDrawing
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import UNKNOWN
-from PromptSegLib.imaging.volume import through_plane_axis
 from PromptSegLib.mrml.drawings import Drawings
 from PromptSegLib.mrml.grids import (
     Region,
@@ -38,7 +37,7 @@ from PromptSegLib.mrml.segments import (
     region_on_volume,
     set_reference_geometry,
 )
-from PromptSegLib.mrml.volumes import geometry_from_node, index_to_world
+from PromptSegLib.mrml.volumes import index_to_world
 
 _Logic = slicer.vtkSlicerSegmentEditorLogic
 _EditorNode = slicer.vtkMRMLSegmentEditorNode
@@ -92,10 +91,10 @@ def apply_results(
             intensity range cannot be had on a segment's grid.
     """
     require_segmentation(segmentation_node)
+    require_volume(volume_node)
     if editor_node is None or editor_node.GetScene() is None:
         raise InputError("the settings of the Segment Editor are no longer in the scene: open the Segment Editor again")
-    axis = through_plane_axis(geometry_from_node(require_volume(volume_node)))
-    former = {result.key: drawings.read(result.key) or SliceDrawing(axis, {}) for result in results}
+    former = {result.key: drawings.read(result.key) or SliceDrawing(result.axis, {}) for result in results}
     drawn = {**former, **{key: drawing for key, drawing in (drawn or {}).items() if key in former}}
     set_reference_geometry(segmentation_node, volume_node)
 

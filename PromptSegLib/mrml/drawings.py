@@ -16,13 +16,11 @@ from PromptSegLib.imaging.volume import Geometry, Volume, slice_stack
 from PromptSegLib.mrml.crossing import crossing_slice
 from PromptSegLib.mrml.grids import Region
 from PromptSegLib.mrml.layers import LayerRevisions
-from PromptSegLib.mrml.memory import EMPTY, Memory, State, content_digests, digest_of
+from PromptSegLib.mrml.memory import EMPTY, FEWEST_REMADE, REMADE_SHARE, Memory, State, content_digests, digest_of
 from PromptSegLib.mrml.nodes import require_segment, require_segmentation, require_volume
 from PromptSegLib.mrml.records import DRAWINGS, SegmentRecords, follow_segments
 from PromptSegLib.mrml.segments import layer_of, layer_to_world, region_on_volume
 from PromptSegLib.mrml.volumes import geometry_from_node, index_to_world
-
-_FEWEST_REMADE, _REMADE_SHARE = 10, 0.8
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,9 @@ class Drawings:
         if region is None:
             return
         drawn = {index: digest_of(plane) for index, plane in drawing.planes.items()}
-        state = State(drawing.axis, content_digests(region, drawing.axis), drawn)
+        others = {axis for axis in range(3) if axis != drawing.axis and not drawing.planes}
+        beside = {axis: content_digests(region, axis) for axis in others}
+        state = State(drawing.axis, content_digests(region, drawing.axis), drawn, beside)
         memory = self._memory(segment_id).with_state(state, drawing.planes)
         self._records.set(segment_id, memory.to_record(self._shape()))
 
@@ -196,7 +196,7 @@ class Drawings:
         corrected = frozenset(state.differing(content))
         slices = {**state.drawn, **{index: content.get(index, EMPTY) for index in corrected}}
         covered = any(state.drawn.get(index) != digest for index, digest in state.content.items())
-        remade = len(corrected) >= max(_FEWEST_REMADE, _REMADE_SHARE * len(content))
+        remade = len(corrected) >= max(FEWEST_REMADE, REMADE_SHARE * len(content))
         return _Drawn(state.axis, dict(sorted(slices.items())), corrected, covered, remade) if slices else None
 
     def _memory(self, segment_id: str) -> Memory:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import slicer
@@ -17,17 +17,18 @@ from PromptSegLib.mrml.segments import layer_of
 @dataclass(frozen=True, eq=False)
 class _Seen:
     """A layer as it was last seen. changed: when a label did so after the layer was seen for the first time, in VTK's
-    modification times; labels: None where only one segment has the layer."""
+    modification times; labels: a copy of its voxels."""
 
     time: int
     first_time: int
     box: Box
-    labels: np.ndarray | None
+    labels: np.ndarray
     changed: Mapping[int, int] = field(default_factory=dict)
 
 
 class LayerRevisions:
-    """Tells a stroke on one segment from changes of the others in its layer, which need not be looked at again then.
+    """Tells a stroke on one segment from changes of others, whose layers Slicer may touch, too: they need not be looked
+    at again then.
 
     That takes the time of comparing the layer with a copy of it, which is kept.
     """
@@ -48,10 +49,12 @@ class LayerRevisions:
         layers = [layer_of(segmentation.GetSegment(key)) for key in segmentation.GetSegmentIDs()]
         self._seen = {other: seen for other, seen in self._seen.items() if other in layers}
         time, box = layer.GetMTime(), extent_box(layer.GetExtent())
-        former = self._seen.get(layer)
-        labels = voxels(layer).copy() if layers.count(layer) > 1 else None
-        if former is None or former.labels is None or labels is None:
-            self._seen[layer] = _Seen(time, time, box, labels)
+        former, labels = self._seen.get(layer), voxels(layer)
+        if former is None:
+            self._seen[layer] = _Seen(time, time, box, labels.copy())
+            return
+        if former.box == box and np.array_equal(former.labels, labels):
+            self._seen[layer] = replace(former, time=time)
             return
         both = union(former.box, box)
         pairs = zip(Region(former.box, former.labels).within(both), Region(box, labels).within(both), strict=True)
@@ -61,4 +64,4 @@ class LayerRevisions:
                 differs = before != now
                 changed.update(np.unique([before[differs], now[differs]]).tolist())
         times = {**former.changed, **dict.fromkeys(changed, time)}
-        self._seen[layer] = _Seen(time, former.first_time, box, labels, times)
+        self._seen[layer] = _Seen(time, former.first_time, box, labels.copy(), times)

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,17 +22,41 @@ from PromptSegLib.mrml.grids import Region
 # Slicer can undo ten steps by default, each of which may be a result and the drawing before it.
 _STATES_KEPT = 24
 
+FEWEST_REMADE, REMADE_SHARE = 10, 0.8
+"""So many slices of a result, and such a share of them, that were changed since are no corrections by hand."""
+
+_FEW_ACROSS = 3
+"""So many slices are corrected across another axis than the token's; a leak that is erased slice by slice shows on more
+slices across any axis."""
+
 EMPTY = ""
 """The digest of a slice with nothing on it."""
 
 
 @dataclass(frozen=True)
 class State:
-    """axis: array axis drawn across; content: digests of the slices that hold the segment; drawn: of the drawn ones."""
+    """axis: array axis drawn across; content: digests of the slices that hold the segment; drawn: of the drawn ones;
+    beside: where none were, the content along the other axes, by axis, since the user may correct slices across these.
+    """
 
     axis: int
     content: Mapping[int, str]
     drawn: Mapping[int, str]
+    beside: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
+
+    def corrected(self, content_along: Callable[[int], Mapping[int, str]]) -> State:
+        """As it is, or across another axis where only a few slices were changed, and many across its own."""
+        changed = len(self.differing(content_along(self.axis)))
+        if not self.beside or changed < 3:
+            return self
+        others = [State(axis, content, {}) for axis, content in self.beside.items()]
+        few, other = min(((len(o.differing(content_along(o.axis))), o) for o in others), key=lambda pair: pair[0])
+        return other if few <= _FEW_ACROSS and 2 * few < changed else self
+
+    def is_covered(self, content_along: Callable[[int], Mapping[int, str]]) -> bool:
+        """Whether there still is something on nearly all of its slices."""
+        left = self.content.keys() & content_along(self.axis).keys()
+        return len(self.content) >= FEWEST_REMADE and len(left) >= REMADE_SHARE * len(self.content)
 
     def differing(self, content: Mapping[int, str]) -> list[int]:
         """The slices that are not as they were."""
@@ -53,7 +77,12 @@ class Memory:
             if tuple(record["shape"]) != shape:
                 return cls()
             states = tuple(
-                State(int(state["axis"]) % 3, _by_index(state["content"]), _by_index(state["drawn"]))
+                State(
+                    int(state["axis"]) % 3,
+                    _by_index(state["content"]),
+                    _by_index(state["drawn"]),
+                    {int(axis) % 3: _by_index(content) for axis, content in state.get("beside", {}).items()},
+                )
                 for state in record["states"]
             )
             return cls(states, {str(digest): str(packed) for digest, packed in record["planes"].items()})
@@ -63,7 +92,13 @@ class Memory:
     def to_record(self, shape: tuple[int, int, int]) -> dict[str, Any]:
         """Something that JSON can hold. shape: of the scan that was drawn on."""
         states = [
-            {"axis": state.axis, "content": dict(state.content), "drawn": dict(state.drawn)} for state in self.states
+            {
+                "axis": state.axis,
+                "content": dict(state.content),
+                "drawn": dict(state.drawn),
+                "beside": {axis: dict(content) for axis, content in state.beside.items()},
+            }
+            for state in self.states
         ]
         return {"shape": shape, "states": states, "planes": dict(self.planes or {})}
 
@@ -82,15 +117,16 @@ class Memory:
             content_along: the digests of the segment's slices along an array axis.
 
         Returns:
-            None if no slice is left of any state: then everything was erased, and what is there was drawn anew.
+            None if no slice is left of any state, nor was the last one changed all over, as by smoothing: then
+            everything was erased, and what is there was drawn anew.
         """
         surviving = []
-        for state in self.states:
+        for state in (state.corrected(content_along) for state in self.states):
             content = content_along(state.axis)
             if any(content.get(index) == digest for index, digest in state.content.items()):
                 surviving.append((len(state.differing(content)), state))
         if not surviving:
-            return None
+            return self.states[-1] if self.states and self.states[-1].is_covered(content_along) else None
         least = min(count for count, _ in surviving)
         return next(state for count, state in reversed(surviving) if count == least)
 

@@ -25,14 +25,17 @@ from PromptSegLib.apps import console, demo, jobs
 from PromptSegLib.apps.console import spread_lists
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.formats import read_image, read_label_map, write_image
+from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.learning import averaging, tuner, tuning
 from PromptSegLib.learning.differences import NoTimeError
+from PromptSegLib.learning.shapes import shape_of
 from PromptSegLib.networks import catalog, presets
 from PromptSegLib.networks.backbone import count_parameters
 from PromptSegLib.networks.punet import PUNet
 from PromptSegLib.networks.weights import DEFAULT_BACKBONE, load_backbone
 from PromptSegLib.tokens.class_token import ClassToken, load_token
+from PromptSegLib.tokens.recognition import Profile
 from PromptSegLib.tokens.shape import Shape
 from PromptSegLib.tokens.size import Size
 from Testing.apps.running import Run, default_backbone
@@ -90,6 +93,23 @@ def test_from_a_drawing_to_a_measured_segmentation(run: Run, folder: Path) -> No
     assert (code, err) == (0, "")
     (row,) = json.loads(out)
     assert row["label"] == 1 and row["dsc"] == pytest.approx(dsc(labels.array == 1, organ()))
+
+
+def test_a_drawing_corrects_what_a_token_of_other_scans_finds(run: Run, folder: Path) -> None:
+    """Elsewhere, what the token knows counts, and not the shape between a few drawn slices."""
+    image, truth = scan()
+    profile, shape = Profile(3, {"noise": 1.0}, {"noise": 0.1}), shape_of(truth, image.geometry)
+    assert shape is not None
+    here, elsewhere = Profile.of([scan_statistics(image)]), profile
+    write_image(image.with_array(drawn_labels(truth, (3,))), folder / "slice.nii.gz")
+    found = {}
+    for name, of in (("here", here), ("elsewhere", elsewhere)):
+        replace(load_token(folder / "organ.promptseg"), shapes=(shape,), profile=of).save(folder / f"{name}.promptseg")
+        code, _, err = run(*words(SEGMENT, tokens=f"{name}.promptseg"), "--drawn", "slice.nii.gz")
+        assert (code, err) == (0, "")
+        found[name] = read_label_map(folder / "found.nii.gz").array == 1
+        assert np.array_equal(found[name][3], truth[3])
+    assert dsc(found["elsewhere"], truth) > dsc(found["here"], truth)
 
 
 @pytest.mark.usefixtures("without_views")
@@ -366,6 +386,7 @@ def test_bad_input(run: Run, folder: Path) -> None:
         [*words(TUNE, seconds="0")],
         [*words(TUNE, label="one")],
         [*words(TUNE, seed="-1")],
+        [*words(TUNE, seed="18446744073709551615")],
         ["tokens", "info"],
         ["tokens", "nonsense"],
     ],

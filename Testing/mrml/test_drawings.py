@@ -225,6 +225,32 @@ def test_a_result_over_nothing_drawn_is_no_drawing(desk: Desk) -> None:
     assert list(desk.drawings.read("bone").planes) == [5]
 
 
+@pytest.mark.parametrize(("axis", "index"), [(1, 10), (2, 12)])
+def test_a_result_over_nothing_drawn_may_be_corrected_across_any_axis(desk: Desk, axis: int, index: int) -> None:
+    desk.editor.paint("bone", RESULT)
+    desk.drawings.remember("bone", SliceDrawing(0, {}))
+    desk.editor.paint("bone", on_slices(np.ones(SHAPE, bool), [index], axis), erase=True)
+    drawing = desk.drawings.read("bone")
+    assert (drawing.axis, list(drawing.planes)) == (axis, [index]) and not desk.drawings.was_remade("bone")
+    desk.editor.paint("bone", on_slices(RESULT, [index], axis))
+    assert desk.drawings.read("bone") is None, "it is as it was"
+    hole = np.zeros(SHAPE, bool)
+    hole[3:9, 9:12, 11:14] = True
+    desk.editor.paint("bone", hole, erase=True)
+    assert desk.drawings.read("bone").axis == 0, "a part that shows on many slices does not turn the drawing"
+
+
+def test_a_result_that_was_changed_on_every_slice_is_no_new_drawing(desk: Desk) -> None:
+    desk.cover()
+    dots = np.zeros(SHAPE, bool)
+    dots[RESULT.any(axis=(1, 2)), 0, 0] = True
+    desk.editor.paint("organ", dots)
+    assert desk.drawings.was_remade("organ") and desk.drawings.is_covered("organ")
+    desk.editor.paint("organ", np.ones(SHAPE, bool), erase=True)
+    desk.editor.paint("organ", on_slices(ORGAN, DRAWN))
+    assert list(desk.drawings.read("organ").planes) == list(DRAWN), "what is drawn after all was erased is drawn anew"
+
+
 def test_the_drawing_survives_the_night(desk: Desk, tmp_path: Path) -> None:
     desk.cover()
     desk.editor.paint("organ", on_slices(np.ones(SHAPE, bool), [9]), erase=True)
@@ -306,6 +332,17 @@ def test_an_unchanged_segment_is_not_looked_at_again(desk: Desk, monkeypatch: py
     monkeypatch.setattr(desk.drawings, "_find", lambda segment_id: pytest.fail("looked again"))
     assert desk.drawings.revision("organ") == first
     assert desk.drawings.summary("organ") == ("axial", 3)
+
+
+def test_a_segment_that_is_touched_and_not_changed_is_not_looked_at_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Slicer touches every layer with a stroke on any segment."""
+    first = desk.drawings.revision("organ")
+    monkeypatch.setattr(desk.drawings, "_find", lambda segment_id: pytest.fail("looked again"))
+    segment = desk.segmentation.GetSegmentation().GetSegment("organ")
+    segment.GetRepresentation("Binary labelmap").Modified()
+    assert desk.drawings.revision("organ") == first
 
 
 @pytest.mark.parametrize("with_transforms", [False, True])

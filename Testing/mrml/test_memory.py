@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import zlib
 
 import numpy as np
@@ -38,6 +39,16 @@ def test_of_equally_different_states_the_latest_holds() -> None:
     assert memory.resembling(lambda axis: {1: "a", 2: "d"}) is second
     assert memory.resembling(lambda axis: {1: "a", 2: "b"}) is first
     assert memory.resembling(lambda axis: {1: "x", 2: "y"}) is None
+
+
+def test_a_state_without_a_drawing_knows_the_other_axes_after_a_night_too() -> None:
+    beside = {1: {3: "p"}, 2: {4: "q", 5: "r"}}
+    memory = Memory((State(0, {1: "a", 2: "b", 3: "c"}, {}, beside),))
+    (state,) = Memory.from_record(json.loads(json.dumps(memory.to_record(SHAPE))), SHAPE).states
+    assert state == memory.states[0]
+    now = {0: {1: "x", 2: "y", 3: "z"}, 1: {3: "new"}, 2: {4: "q", 5: "r"}}
+    assert state.corrected(now.__getitem__).axis == 2
+    assert state.corrected({**now, 0: dict(state.content)}.__getitem__) is state
 
 
 def test_old_states_and_their_planes_are_let_go() -> None:

@@ -112,6 +112,11 @@ def test_it_follows_the_scan(desk: Desk) -> None:
     assert np.allclose(surface_center(desk), before + moved[:3, 3], atol=0.1)
     desk.preview.show([result("bone", organ)])
     assert (desk.shown("bone") == organ).all()
+    before = surface_center(desk)
+    origin = desk.volume.GetOrigin()
+    desk.volume.SetOrigin([place + 50 for place in origin])
+    assert (desk.shown("organ") == organ).all(), "as by Center volume"
+    assert np.allclose(surface_center(desk), before + 50, atol=0.1)
 
 
 def test_once_given_up_it_follows_no_more(desk: Desk) -> None:
