@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +18,8 @@ FAINT = -6.0
 
 BESIDE_MM = 25.0
 """From what was drawn on to the piece that would have been the structure without a drawing: closer, it is another part
-of it, such as an esophagus that is missed on some slices; farther away, it is another structure."""
+of it; farther away along any axis than this, and than the structure is long there, it is another structure. So an
+esophagus may be missed on some slices, and one kidney is not taken for the other."""
 
 LARGE_SHARE = 0.1
 """Of a structure of many pieces, those that have at least this share of the largest one's voxels count."""
@@ -56,6 +57,7 @@ class Found:
         one_piece: bool,
         likelihood: Likelihood | None = None,
         painted: np.ndarray | None = None,
+        beside_mm: Sequence[float] = (BESIDE_MM,) * 3,
         margin_mm: float = MARGIN_MM,
     ) -> Neighborhood | None:
         """The surroundings of what was found; None for nothing.
@@ -63,8 +65,9 @@ class Found:
         Args:
             one_piece: those of the largest piece alone.
             likelihood: makes it the piece with most voxels where the structure is likely to lie.
-            painted: bool, voxels of the stack that the user drew: makes it the pieces that these lie in, and beside
-                them the one that it would be without.
+            painted: bool, voxels of the stack that the user drew: makes it the pieces that these lie in, and the one
+                that it would be without if that lies beside them.
+            beside_mm: how far from them it may lie along each axis of the stack.
             margin_mm: how far they reach beyond what was found.
         """
         positive = [place for place, logits in self.parts if (logits > 0).any()]
@@ -80,7 +83,7 @@ class Found:
         sizes[0] = 0
         inside = (sizes == sizes.max() if one_piece else sizes >= LARGE_SHARE * sizes.max())[pieces]
         if one_piece and painted is not None:
-            inside = _with_drawn_on(inside, pieces, painted[around], stack.spacing)
+            inside = _with_drawn_on(inside, pieces, painted[around], stack.spacing, beside_mm)
         place = tuple(
             slice(
                 max(0, outer.start + inner.start - math.ceil(margin_mm / mm)),
@@ -134,18 +137,21 @@ def likelihood(
 
 
 def _with_drawn_on(
-    chosen: np.ndarray, pieces: np.ndarray, painted: np.ndarray, spacing: tuple[float, float, float]
+    chosen: np.ndarray,
+    pieces: np.ndarray,
+    painted: np.ndarray,
+    spacing: Sequence[float],
+    beside_mm: Sequence[float],
 ) -> np.ndarray:
     """bool, the pieces that were drawn on, and the chosen one if it lies beside them; the chosen one if none was."""
     numbers = np.unique(pieces[painted])
     drawn_on = np.isin(pieces, numbers[numbers > 0])
     if not drawn_on.any():
         return chosen
-    box = bounding_box(drawn_on | chosen)
-    image = sitk.GetImageFromArray(drawn_on[box].astype(np.uint8))
-    image.SetSpacing(spacing[::-1])
-    distances = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
-    is_beside = sitk.GetArrayViewFromImage(distances)[chosen[box]].min() <= BESIDE_MM
+    gaps = [
+        max(a.start - b.stop, b.start - a.stop) for a, b in zip(*map(bounding_box, (drawn_on, chosen)), strict=True)
+    ]
+    is_beside = all(gap * mm <= most for gap, mm, most in zip(gaps, spacing, beside_mm, strict=True))
     return drawn_on | chosen if is_beside else drawn_on
 
 

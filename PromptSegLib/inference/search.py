@@ -14,7 +14,7 @@ from PromptSegLib.inference.components import keep_pieces
 from PromptSegLib.inference.drawn import Drawn, fuse
 from PromptSegLib.inference.extent import Extent
 from PromptSegLib.inference.fitting import Template
-from PromptSegLib.inference.found import Found, likelihood
+from PromptSegLib.inference.found import BESIDE_MM, Found, likelihood
 from PromptSegLib.inference.merging import MergedClasses
 from PromptSegLib.inference.neighborhood import MARGIN_MM, SHAPED_MARGIN_MM, Neighborhood
 from PromptSegLib.inference.predictor import NO_BODY
@@ -111,9 +111,13 @@ class Search:
         found, self._found = self._found, None
         stack, painted = self._sight.stack, self._painted() if self._corrects else None
         likely = likelihood(self._token.place, middles, self._against, stack)
-        margin_mm = SHAPED_MARGIN_MM if self._shapes else MARGIN_MM
         around = found.neighborhood(
-            stack, one_piece=self._one_piece, likelihood=likely, painted=painted, margin_mm=margin_mm
+            stack,
+            one_piece=self._one_piece,
+            likelihood=likely,
+            painted=painted,
+            beside_mm=self._beside_mm(),
+            margin_mm=SHAPED_MARGIN_MM if self._shapes else MARGIN_MM,
         )
         if around is None:
             return
@@ -172,16 +176,18 @@ class Search:
         return self._sight.stack.view(np.broadcast_to(np.expand_dims(against, beside), image.array.shape))
 
     def _reach(self) -> Reach:
-        """Of one that is one piece, the surroundings of its drawing, or else the heights at which it is to be
-        expected."""
+        """Of one that is one piece, the surroundings of its drawing, or the heights at which it is to be expected; of one
+        that is only corrected, both."""
         needed, crumbs = None, 0.0
-        if self._one_piece:
-            if self._around is not None:
-                needed = self._around.place[0]
-            # Without a size, nobody could say whether it was found there.
-            elif self._against is not None and self._token.size is not None and self._is_across_body:
-                near = np.flatnonzero(self._against[:, 0, 0] < FAR)
-                needed, crumbs = (slice(int(near[0]), int(near[-1]) + 1) if len(near) else None), CRUMBS
+        drawn = None if self._around is None else self._around.place[0]
+        if self._one_piece and drawn is not None and not self._corrects:
+            needed = drawn
+        # Without a size, nobody could say whether it was found there.
+        elif self._one_piece and self._against is not None and self._token.size is not None and self._is_across_body:
+            near = np.flatnonzero(self._against[:, 0, 0] < FAR).tolist()
+            if near and drawn is not None:
+                near = [min(near[0], drawn.start), max(near[-1], drawn.stop - 1)]
+            needed, crumbs = (slice(near[0], near[-1] + 1) if near else None), CRUMBS
         return Reach(self._sight.stack.shape[0], needed, crumbs)
 
     def _extent(self) -> Extent | None:
@@ -189,6 +195,12 @@ class Search:
         if not self._one_piece or self._token.height is None or not self._is_across_body:
             return None
         return Extent.of(self._token.height, outline(self._image, self._sight.window.kind), heights_mm(self._image))
+
+    def _beside_mm(self) -> list[float]:
+        """How far a part of the structure may lie from another one, along each axis of the stack."""
+        to_stack = np.abs(self._sight.stack.axes(self._image.geometry)[::-1].T)
+        sides_mm = [to_stack @ shape.sides_mm for shape in self._shapes]
+        return [max(BESIDE_MM, *along) for along in zip(*sides_mm, strict=True)] or [BESIDE_MM] * 3
 
     def _template(self) -> Template | None:
         return Template(self._shapes, self._sight.stack.axes(self._image.geometry)) if self._shapes else None

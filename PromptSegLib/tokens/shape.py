@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from PromptSegLib.imaging.volume import bounding_box
+
 MOST_SHAPES = 5
 """In a token."""
 
@@ -38,6 +40,11 @@ class Shape:
     def distances_mm(self) -> np.ndarray:
         """float32, as ``distances``, in mm."""
         return self.distances.astype(np.float32) * np.float32(UNIT_MM)
+
+    @property
+    def sides_mm(self) -> np.ndarray:
+        """(3,): of the box around the structure (towards superior, posterior and left)."""
+        return np.array([self.spacing_mm * (side.stop - side.start) for side in bounding_box(self.distances > 0)])
 
     def describe(self) -> dict[str, float]:
         """All but the distances, ready for JSON."""

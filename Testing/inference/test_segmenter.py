@@ -439,6 +439,19 @@ def test_where_two_are_equally_sure_the_drawn_one_wins(monkeypatch: pytest.Monke
     assert (found[between] == 2).mean() > 0.9
 
 
+def test_the_other_part_of_what_is_corrected_stays() -> None:
+    """Of a long structure that is missed between them, farther than the drawing alone would be looked around."""
+    image, truth = scan((80, 64, 64), (3.0, 2.0, 2.0), seed=3)
+    array, missed = image.array.copy(), slice(18, 42)
+    array[missed][truth[missed]] -= 160
+    seen, token = image.with_array(array), with_shape(truth, image)
+    before = segment(seen, token).labels.array == 1
+    assert before[44:66].any(axis=(1, 2)).all(), "the larger part is found"
+    found = segment(seen, token, drawn=correction(seen, {12: truth[12]})).labels.array == 1
+    assert np.array_equal(found[12], truth[12])
+    assert dsc(found[44:66], before[44:66]) > 0.9
+
+
 def test_a_corrected_slice_that_nothing_touches_takes_nothing_away() -> None:
     """The last slice of a structure, of which a few voxels beside what was found are left by the user."""
     image, truth = scan(seed=3)
