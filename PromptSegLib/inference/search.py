@@ -176,8 +176,8 @@ class Search:
         return self._sight.stack.view(np.broadcast_to(np.expand_dims(against, beside), image.array.shape))
 
     def _reach(self) -> Reach:
-        """Of one that is one piece, the surroundings of its drawing, or the heights at which it is to be expected; of one
-        that is only corrected, both."""
+        """Of one that is one piece, the surroundings of its drawing, or the heights at which it should lie; where it is
+        only corrected, both."""
         needed, crumbs = None, 0.0
         drawn = None if self._around is None else self._around.place[0]
         if self._one_piece and drawn is not None and not self._corrects:

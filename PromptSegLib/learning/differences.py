@@ -110,8 +110,7 @@ class _DifferenceTuner(Tuner):
             return self.base
         points, truth = self._points(base)
         head = {name: value.cpu() for name, value in self.base.items() if name.startswith("head")}
-        probed = {name: value.to(self.device) for name, value in self._probe(head, points, truth).items()}
-        self._anchor = self.base | probed
+        self._anchor = self.base | self._fit_head(head, points, truth)
         return self._anchor
 
     def _pull(self, parameters: Mapping[str, Tensor]) -> Tensor:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from PromptSegLib.learning.drawing import Drawing
 from PromptSegLib.learning.features import Crop, FeatureCache, full_resolution, stack
 from PromptSegLib.learning.holding_out import calibrate, dice, some_holding, split
 from PromptSegLib.learning.losses import known_dice_focal
+from PromptSegLib.learning.probe import fit_head, sample_pixels
 from PromptSegLib.learning.prototypes import deep_prompts, kmeans
 from PromptSegLib.networks.backbone import Backbone, Features, Prompts
 from PromptSegLib.networks.device import is_out_of_memory, release_memory
@@ -26,9 +26,6 @@ _FEWEST_STEPS, _STEPS_PER_SLICE, _MOST_STEPS = 8, 2, 160
 _BATCH = 4
 _PROMPT_SLICES = 10
 _PROBE_PIXELS = 1000
-_GLIMPSE_STEPS = 30
-"""Steps of the probe after which its head is worth a look."""
-
 _VIEWS_SHARE = 0.3
 _TOLERANCE = 0.03
 
@@ -227,7 +224,8 @@ class Tuner:
                     image = part.image[None].to(self.device)
                     features = self.encode(image) if prompts is None else self.backbone.encode(image, prompts)
                 embedding = full_resolution(self._embedding(features, prompts), features.size)[0].cpu()
-            for pixels in self._sample(part.target[0], known, of_empty if part.empty else per_slice):
+            count = of_empty if part.empty else per_slice
+            for pixels in sample_pixels(part.target[0], known, count, self.generator):
                 embeddings.append(embedding[:, pixels[:, 0], pixels[:, 1]].T)
                 targets.append(part.target[0][pixels[:, 0], pixels[:, 1]])
         return torch.cat(embeddings), torch.cat(targets)
@@ -241,43 +239,29 @@ class Tuner:
             "head.log_scale": torch.tensor([math.log(INITIAL_SCALE)]),
             "head.offset": torch.zeros(1),
         }
-        return {name: n.to(self.device) for name, n in self._probe(numbers, points, truth, improved).items()}
+        head_alone = next((v for v in self.backbone.prompting_variants if not self.backbone.prompt_shapes(v)), None)
+
+        def glimpse(head: dict[str, Tensor]) -> None:
+            if head_alone is not None:
+                self.best_prompting = head_alone
+                self.best = {name: value.to(self.device) for name, value in head.items()}
+                improved()
+
+        return self._fit_head(numbers, points, truth, glimpse)
 
     def _check_cancelled(self) -> None:
         if self.cancelled():
             raise InterruptedError("training was cancelled before there was a first guess")
 
-    def _sample(self, target: Tensor, known: Tensor, count: int) -> list[Tensor]:
-        """Pixels of a slice: inside, close outside, where the edge is decided, and anywhere outside."""
-        inside = known & (target > 0.5)
-        near = F.max_pool2d(target[None, None], 13, 1, 6)[0, 0] > 0.5
-        chosen = []
-        for mask in (inside, known & ~inside & near, known & ~inside & ~near):
-            pixels = torch.nonzero(mask)
-            order = torch.randperm(len(pixels), generator=self.generator)[:count]
-            chosen.append(pixels[order])
-        return chosen
-
-    def _probe(
-        self, numbers: dict[str, Tensor], points: Tensor, truth: Tensor, improved: Callable[[], None] | None = None
+    def _fit_head(
+        self,
+        numbers: Mapping[str, Tensor],
+        points: Tensor,
+        truth: Tensor,
+        glimpse: Callable[[dict[str, Tensor]], None] = lambda numbers: None,
     ) -> dict[str, Tensor]:
-        """The head's numbers that fit these pixels best; improved: called early, when its head alone is the best."""
-        parameters = {name: value[None].clone().requires_grad_() for name, value in numbers.items()}
-        optimizer = torch.optim.Adam(parameters.values(), lr=2e-2)
-        embedding = points.T[None, :, None, :]
-        head_alone = next((v for v in self.backbone.prompting_variants if not self.backbone.prompt_shapes(v)), None)
-        for step in range(self.options.probe_steps):
-            if step == _GLIMPSE_STEPS and head_alone is not None and improved is not None:
-                self.best_prompting = head_alone
-                self.best = {name: value.detach()[0].clone().to(self.device) for name, value in parameters.items()}
-                improved()
-            self._check_cancelled()
-            logits = class_logits(embedding, parameters, (1, len(points)))[:, 0]
-            loss = known_dice_focal(logits, truth[None], torch.ones_like(logits))
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            optimizer.step()
-        return {name: value.detach()[0] for name, value in parameters.items()}
+        found = fit_head(numbers, points, truth, self.options.probe_steps, self._check_cancelled, glimpse)
+        return {name: value.to(self.device) for name, value in found.items()}
 
     def _deep_prompts(self) -> dict[str, Tensor]:
         number = len(self.drawing.slices)
