@@ -198,7 +198,8 @@ class Case:
         """Keep a trained token in the scene and in the user's library. revision: of the drawing that it knows."""
         self.choice.note_trained(key, revision)
         self._learned.set(key, _drawing_part(revision))
-        self.renew_token(key, data, library)
+        if self.tokens().get(key) != data:
+            self.renew_token(key, data, library)
 
     def renew_token(self, key: str, data: bytes, library: TokenLibrary) -> None:
         """Keep a token in place of an earlier one of the same drawing."""

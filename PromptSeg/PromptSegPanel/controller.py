@@ -35,8 +35,9 @@ class Controller(PanelState):
             for key in keys:
                 work.depend_on(sender.send_drawing(case, key, self.training.scribbles))
                 if key in tokens and not self.training.anew:
-                    # In a scene that was opened again, it knows none; after a cancelled training, another one.
-                    work.depend_on(sender.send_token(key, tokens[key], unless_known=True))
+                    # In a scene that was opened again, it knows none; after a cancelled training, another one. What
+                    # it refuses, such as a token of another backbone, is replaced by what is learned now.
+                    sender.send_token(key, tokens[key], unless_known=True)
             drawing = case.drawing(keys[0])
             work.axis = 0 if drawing is None else drawing.axis
             work.submit(

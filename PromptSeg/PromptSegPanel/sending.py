@@ -49,12 +49,14 @@ class Sender:
         return [job]
 
     def send_token(self, key: str, data: bytes, unless_known: bool = False) -> list[Job]:
-        """Always sent: a training that was cancelled leaves the engine with a token that it only began to learn.
+        """The token that a class is to have: a training that was cancelled leaves one that was only begun to learn.
 
         unless_known: not if the engine has these very bytes, of which it knows whether it learned them here.
         """
+        # What is about to be forgotten still is among the client's.
+        is_known = key in self._with_token and self._client.tokens.get(key) == data
         self._with_token.add(key)
-        if unless_known and self._client.tokens.get(key) == data:
+        if unless_known and is_known:
             return []
         return [self._client.submit("put_token", key=key, data=data)]
 

@@ -26,15 +26,14 @@ def is_painted(drawing: SliceDrawing) -> bool:
     return any(bool((plane == 1).any()) for plane in drawing.planes.values())
 
 
-def share_near(drawing: SliceDrawing, box: Box, margin_mm: float, spacing: tuple[float, float, float]) -> float:
-    """Which share of what is painted lies in a box of the scan, or no farther from it along any axis; 0 for an empty
-    box.
+def share_near(
+    drawing: SliceDrawing, box: Box, margins_mm: Sequence[float], spacing: tuple[float, float, float]
+) -> float:
+    """Which share of what is painted lies in a box of the scan, or no farther from it along any axis than its margin.
 
-    spacing: of the scan's array (slices, rows, columns), in mm.
+    margins_mm, spacing: along the axes of the scan's array (slices, rows, columns), in mm.
     """
-    if any(side.start >= side.stop for side in box):
-        return 0.0
-    margins = [margin_mm / mm for mm in spacing]
+    margins = [margin / mm for margin, mm in zip(margins_mm, spacing, strict=True)]
     edges = [(side.start - margin, side.stop - 1 + margin) for side, margin in zip(box, margins, strict=True)]
     (first, last), *others = (edges[drawing.axis], *(edges[k] for k in range(3) if k != drawing.axis))
     painted = near = 0

@@ -5,6 +5,7 @@ The same methods are offered in this process by `Session` and on a worker proces
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -30,7 +31,7 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.volume import Volume, bounding_box, stack_of_plane
 from PromptSegLib.inference.drawn import Drawn
-from PromptSegLib.inference.found import BESIDE_MM
+from PromptSegLib.inference.found import beside_mm
 from PromptSegLib.inference.predictor import encode_ahead
 from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.segmenter import Segmentation, Segmenter
@@ -62,8 +63,8 @@ class _Class:
     """Whether the token was last learned from a drawing on this scan."""
     is_told_by_result: bool = False
     """Whether the token has height, size and shape from what was found with it, since the drawing did not show them."""
-    found: Box | None = None
-    """Where the token last found something; an empty box if it found nothing, None before it was asked."""
+    found: tuple[bytes, Box] | None = None
+    """Digest of the token that last found something where nothing was drawn, and where."""
     doubt: tuple[int, np.ndarray] | None = None
     """Array axis of the last segmentation's slices, and how many pixels of each it left undecided."""
     ahead: Iterator[bool] = field(default_factory=lambda: iter(()))
@@ -145,8 +146,9 @@ class Session:
         term = token.terminology
         info = ClassInfo(token.name, token.color, (term.scheme, term.code, term.meaning) if term else None)
         entry = self._classes.setdefault(key, _Class(info))
-        entry.token, entry.is_learned_here, entry.is_told_by_result = token, False, False
-        entry.found = None
+        is_own = self._image is not None and token.profile == self._profile(self._image)
+        # What the result told a token of this scan, a better result shall tell anew.
+        entry.token, entry.is_learned_here, entry.is_told_by_result = token, False, is_own
         return info
 
     def forget(self, key: str) -> None:
@@ -230,7 +232,10 @@ class Session:
                     checkpoint(key, token.to_bytes())
                     previewer.show(token)
 
-                before = None if anew or self._is_elsewhere(entry, image) else entry.token
+                before = None if anew else entry.token
+                if before is not None and self._is_elsewhere(entry, image):
+                    self.notice(f"'{entry.info.name}' is drawn far from what its token found: it is learned anew")
+                    before = None
                 entry.token = self._tune(scan, entry, before, options, ready, progress, improved, cancelled)
             except InterruptedError:
                 return TuneResult(tokens, True)
@@ -298,7 +303,9 @@ class Session:
                 raise InterruptedError("segmenting was cancelled")
             entry, axis = self._entry(key), stack_of_plane(image, token.plane).axis
             result = replace(_class_of(key, number, found, image), recognition=recognitions[number - 1], axis=axis)
-            entry.doubt, entry.found = (axis, doubt), result.box
+            entry.doubt = (axis, doubt)
+            if entry.token is not None and result.mask.any() and not (entry.drawing and is_painted(entry.drawing)):
+                entry.found = _digest(entry.token), result.box
             results.append(replace(result, token=self._told_by(result, entry, image)))
         return results
 
@@ -364,11 +371,14 @@ class Session:
 
     def _is_elsewhere(self, entry: _Class, image: Volume) -> bool:
         """Whether most of what is drawn lies far from all that a token of other scans found: then it is another
-        structure, of which the token knows nothing, whatever it is called."""
+        structure, of which the token knows nothing, whatever it is called. False where that is not known."""
         token, drawing, found = entry.token, entry.drawing, entry.found
-        if token is None or drawing is None or found is None or not token.is_of_others(self._profile(image)):
+        if token is None or drawing is None or found is None or found[0] != _digest(token):
             return False
-        return share_near(drawing, found, BESIDE_MM, image.geometry.spacing) < 0.5
+        if not token.is_of_others(self._profile(image)):
+            return False
+        margins_mm = beside_mm(token.shapes, np.array(image.geometry.direction))
+        return share_near(drawing, found[1], margins_mm, image.geometry.spacing) < 0.5
 
     def _on_gpu_or_cpu(self, run: Callable[[], T]) -> T:
         """Run something; once more on the processor, if the graphics card's memory does not suffice."""
@@ -459,6 +469,10 @@ def _not_learned(name: str, error: Exception) -> str:
     if isinstance(error, InputError):
         return str(error)
     return f"memory ran out while '{name}' was learned: close other programs, and train it alone"
+
+
+def _digest(token: ClassToken) -> bytes:
+    return hashlib.blake2b(token.to_bytes(), digest_size=9).digest()
 
 
 def _stayed(token: ClassToken) -> str:

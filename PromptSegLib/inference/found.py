@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from PromptSegLib.imaging.volume import SliceStack, bounding_box
 from PromptSegLib.inference.neighborhood import MARGIN_MM, Neighborhood, Place
 from PromptSegLib.tokens import place as whereabouts
+from PromptSegLib.tokens.shape import Shape
 
 FAINT = -6.0
 """Logits below this, 0.25 %, are not kept: no random walk makes anything of them."""
@@ -108,6 +109,15 @@ class Found:
         for own, part in self.parts:
             _overlap(logits, place, part, own)
         return logits
+
+
+def beside_mm(shapes: Sequence[Shape], axes: np.ndarray) -> list[float]:
+    """How far a part of a structure may lie from another one, along each axis.
+
+    shapes: what the structure looks like in other scans; axes: (3, 3), column k is the LPS unit vector along axis k.
+    """
+    sides_mm = [np.abs(axes[::-1].T) @ shape.sides_mm for shape in shapes]
+    return [max(BESIDE_MM, *along) for along in zip(*sides_mm, strict=True)] or [BESIDE_MM] * 3
 
 
 def likelihood(

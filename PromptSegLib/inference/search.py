@@ -14,7 +14,7 @@ from PromptSegLib.inference.components import keep_pieces
 from PromptSegLib.inference.drawn import Drawn, fuse
 from PromptSegLib.inference.extent import Extent
 from PromptSegLib.inference.fitting import Template
-from PromptSegLib.inference.found import BESIDE_MM, Found, likelihood
+from PromptSegLib.inference.found import Found, beside_mm, likelihood
 from PromptSegLib.inference.merging import MergedClasses
 from PromptSegLib.inference.neighborhood import MARGIN_MM, SHAPED_MARGIN_MM, Neighborhood
 from PromptSegLib.inference.predictor import NO_BODY
@@ -116,7 +116,7 @@ class Search:
             one_piece=self._one_piece,
             likelihood=likely,
             painted=painted,
-            beside_mm=self._beside_mm(),
+            beside_mm=beside_mm(self._shapes, stack.axes(self._image.geometry)),
             margin_mm=SHAPED_MARGIN_MM if self._shapes else MARGIN_MM,
         )
         if around is None:
@@ -195,12 +195,6 @@ class Search:
         if not self._one_piece or self._token.height is None or not self._is_across_body:
             return None
         return Extent.of(self._token.height, outline(self._image, self._sight.window.kind), heights_mm(self._image))
-
-    def _beside_mm(self) -> list[float]:
-        """How far a part of the structure may lie from another one, along each axis of the stack."""
-        to_stack = np.abs(self._sight.stack.axes(self._image.geometry)[::-1].T)
-        sides_mm = [to_stack @ shape.sides_mm for shape in self._shapes]
-        return [max(BESIDE_MM, *along) for along in zip(*sides_mm, strict=True)] or [BESIDE_MM] * 3
 
     def _template(self) -> Template | None:
         return Template(self._shapes, self._sight.stack.axes(self._image.geometry)) if self._shapes else None

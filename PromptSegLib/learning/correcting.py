@@ -41,10 +41,17 @@ def goes_on_from(
     return of_other_scans or (token.prompting == prompting and is_alike)
 
 
+def outweighs(token: ClassToken, drawing: Drawing) -> bool:
+    """Whether what a token learned from other scans counts more than a drawing. Two slices tell more than a token that
+    does not know what the structure looks like in space."""
+    return bool(token.shapes) or sum(not part.empty for part in drawing.slices) == 1
+
+
 def stays(token: ClassToken, drawing: Drawing, fingerprint: str) -> bool:
-    """Whether a token of other scans stays as it is, since it cannot go on from this
-    drawing: a few slices of one scan must not take its place."""
-    return _is_for(token, drawing, fingerprint) and (bool(token.centers) or token.plane != drawing.plane)
+    """Whether a token of other scans stays as it is, since learning cannot go on from it with this drawing, which must
+    not take its place."""
+    is_across = token.plane != drawing.plane and outweighs(token, drawing)
+    return _is_for(token, drawing, fingerprint) and (bool(token.centers) or is_across)
 
 
 def _is_for(token: ClassToken, drawing: Drawing, fingerprint: str) -> bool:

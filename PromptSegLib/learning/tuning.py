@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from PromptSegLib.imaging.scan_statistics import scan_statistics
-from PromptSegLib.learning.correcting import Corrector, goes_on_from, stays
+from PromptSegLib.learning.correcting import Corrector, goes_on_from, outweighs, stays
 from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
 from PromptSegLib.learning.shapes import is_in_pieces
 from PromptSegLib.learning.tuner import Tuner, TuningOptions, TuningProgress
@@ -55,10 +55,10 @@ def tune(
         name: of the class.
         backbone: frozen; it is the same, to the bit, afterwards.
         before: what was learned from an earlier state of the drawing, or from other scans, to go on from in a few
-            steps. What was learned from an earlier state is dropped where it does not fit (another plane or prompting,
-            say), or finds next to nothing of what is drawn now. What was learned from other scans stays for the most
-            part: its prompting, its calibration and half of its numbers, and all of these where it has centers or lies
-            on another plane.
+            steps. It is dropped where it does not fit (another backbone, plane or prompting, say), or finds next to
+            nothing of what is drawn now. But where it fits backbone and kind of scan, what was learned from other scans
+            stays for the most part, if it has shapes or a single slice shows the structure here: its prompting, its
+            calibration and half of its numbers; all of these if it has centers or was learned on another plane.
         encode: in place of ``backbone.encode``, where features of an image (1, 1, h, w) may have been kept.
         ready: called once the backbone has seen the drawn slices, before the first guess.
         report: called after every step.
@@ -81,17 +81,18 @@ def tune(
     of_others = before is not None and before.is_of_others(profile)
     if before is not None and of_others and stays(before, drawing, reference.fingerprint):
         return replace(before, name=name, color=color, terminology=terminology)
-    if before is not None and goes_on_from(before, drawing, reference.fingerprint, prompting, of_others):
+    keeps = before is not None and of_others and outweighs(before, drawing)
+    if before is not None and goes_on_from(before, drawing, reference.fingerprint, prompting, keeps):
         if drawing.spacing_mm != before.spacing_mm:
             drawing = prepare_drawing(scans, like=before)
-        tuner: Tuner = Corrector(before, drawing, backbone, encode, options, started, cancelled, of_others)
+        tuner: Tuner = Corrector(before, drawing, backbone, encode, options, started, cancelled, keeps)
     else:
         tuner = Tuner(drawing, backbone, encode, options, prompting, started, cancelled)
 
     def token(calibration: Calibration) -> ClassToken:
         earlier = tuner.earlier
         # A correction of this scan says less of where the structure lies, and what it looks like, than the others did.
-        tellers = [each for each in ((earlier, drawing) if of_others else (drawing, earlier)) if each is not None]
+        tellers = [each for each in ((earlier, drawing) if keeps else (drawing, earlier)) if each is not None]
         told = next((each for each in tellers if each.size is not None), drawing)
         return ClassToken(
             name=name,
@@ -102,14 +103,14 @@ def tune(
             plane=drawing.plane,
             spacing_mm=drawing.spacing_mm,
             window=drawing.window,
-            pieces=_pieces(drawing, earlier, of_others),
+            pieces=_pieces(drawing, earlier, keeps),
             calibration=calibration,
             place=next((each.place for each in tellers if each.place is not None), None),
             height=next((each.height for each in tellers if each.height is not None), None),
             size=told.size,
             shapes=told.shapes,
             # Of the scans that its shapes are of: what it learned here is a correction.
-            profile=earlier.profile if earlier is not None and of_others else profile,
+            profile=earlier.profile if earlier is not None and keeps else profile,
             numbers={key: value.detach().cpu().float().numpy() for key, value in tuner.best.items()},
             training=Training(
                 scans=drawing.scans,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import slicer
@@ -17,12 +18,14 @@ from PromptSegLib.mrml.segments import layer_of
 @dataclass(frozen=True, eq=False)
 class _Seen:
     """A layer as it was last seen. changed: when a label did so after the layer was seen for the first time, in VTK's
-    modification times; labels: a copy of its voxels."""
+    modification times; labels: a copy of its voxels, None where only one segment has the layer; digest: of them then.
+    """
 
     time: int
     first_time: int
     box: Box
-    labels: np.ndarray
+    labels: np.ndarray | None = None
+    digest: bytes = b""
     changed: Mapping[int, int] = field(default_factory=dict)
 
 
@@ -30,7 +33,7 @@ class LayerRevisions:
     """Tells a stroke on one segment from changes of others, whose layers Slicer may touch, too: they need not be looked
     at again then.
 
-    That takes the time of comparing the layer with a copy of it, which is kept.
+    That takes the time of comparing the layer with a copy of it, which is kept where several segments share it.
     """
 
     def __init__(self, segmentation_node: slicer.vtkMRMLSegmentationNode) -> None:
@@ -50,11 +53,14 @@ class LayerRevisions:
         self._seen = {other: seen for other, seen in self._seen.items() if other in layers}
         time, box = layer.GetMTime(), extent_box(layer.GetExtent())
         former, labels = self._seen.get(layer), voxels(layer)
-        if former is None:
-            self._seen[layer] = _Seen(time, time, box, labels.copy())
+        if layers.count(layer) == 1:
+            digest = hashlib.blake2b(np.ascontiguousarray(labels).data).digest()
+            is_as_before = former is not None and (former.box, former.digest) == (box, digest)
+            first_time = former.first_time if former is not None and is_as_before else time
+            self._seen[layer] = _Seen(time, first_time, box, digest=digest)
             return
-        if former.box == box and np.array_equal(former.labels, labels):
-            self._seen[layer] = replace(former, time=time)
+        if former is None or former.labels is None:
+            self._seen[layer] = _Seen(time, time, box, labels.copy())
             return
         both = union(former.box, box)
         pairs = zip(Region(former.box, former.labels).within(both), Region(box, labels).within(both), strict=True)
@@ -64,4 +70,4 @@ class LayerRevisions:
                 differs = before != now
                 changed.update(np.unique([before[differs], now[differs]]).tolist())
         times = {**former.changed, **dict.fromkeys(changed, time)}
-        self._seen[layer] = _Seen(time, former.first_time, box, labels.copy(), times)
+        self._seen[layer] = _Seen(time, former.first_time, box, labels.copy(), changed=times)

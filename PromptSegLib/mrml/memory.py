@@ -25,9 +25,9 @@ _STATES_KEPT = 24
 FEWEST_REMADE, REMADE_SHARE = 10, 0.8
 """So many slices of a result, and such a share of them, that were changed since are no corrections by hand."""
 
-_FEW_ACROSS = 3
-"""So many slices are corrected across another axis than the token's; a leak that is erased slice by slice shows on more
-slices across any axis."""
+_FEW_ACROSS, _TIMES_AS_MANY = 3, 6
+"""So many slices at most are taken for corrected across another axis than the token's, and only if so many times as
+many would be across its own: a rim or a thin leak that is erased slice by slice lies on few across other axes, too."""
 
 EMPTY = ""
 """The digest of a slice with nothing on it."""
@@ -47,16 +47,17 @@ class State:
     def corrected(self, content_along: Callable[[int], Mapping[int, str]]) -> State:
         """As it is, or across another axis where only a few slices were changed, and many across its own."""
         changed = len(self.differing(content_along(self.axis)))
-        if not self.beside or changed < 3:
+        if not self.beside or changed < _TIMES_AS_MANY:
             return self
         others = [State(axis, content, {}) for axis, content in self.beside.items()]
         few, other = min(((len(o.differing(content_along(o.axis))), o) for o in others), key=lambda pair: pair[0])
-        return other if few <= _FEW_ACROSS and 2 * few < changed else self
+        return other if few <= _FEW_ACROSS and changed >= _TIMES_AS_MANY * few else self
 
     def is_covered(self, content_along: Callable[[int], Mapping[int, str]]) -> bool:
-        """Whether there still is something on nearly all of its slices."""
+        """Whether there still is something on nearly all of its slices, which is more than a few slices across them."""
         left = self.content.keys() & content_along(self.axis).keys()
-        return len(self.content) >= FEWEST_REMADE and len(left) >= REMADE_SHARE * len(self.content)
+        is_solid = all(len(content_along(axis)) >= FEWEST_REMADE for axis in range(3))
+        return is_solid and len(left) >= REMADE_SHARE * len(self.content)
 
     def differing(self, content: Mapping[int, str]) -> list[int]:
         """The slices that are not as they were."""

@@ -470,6 +470,25 @@ def test_a_correction_goes_on_from_the_token_of_a_scene_that_was_opened_again(dr
     assert "put_token" not in client.take(), "nothing is gone on from"
 
 
+def test_a_token_that_the_engine_refuses_is_replaced(drawn: Any, client: PlayedClient) -> None:
+    """Such as one of another backbone."""
+    from PromptSegLib.mrml.tokens import store_token
+
+    store_token(drawn.case.segmentation_node, "liver", token_data(1))
+    drawn.train()
+    client.latest("put_token").fail("it belongs to another backbone")
+    assert drawn.situation.busy
+    client.latest("tune").finish(TuneResult({"liver": token_data()}))
+    assert drawn.case.tokens() == {"liver": token_data()}
+
+
+def test_a_token_that_learned_nothing_is_not_kept_twice(drawn: Any, client: PlayedClient) -> None:
+    trained(drawn, client)
+    drawn.choose("liver", True)
+    trained(drawn, client)
+    assert [entry.path.name for entry in drawn.library.entries()] == ["liver.promptseg"]
+
+
 def test_a_removed_segment_is_forgotten(drawn: Any, client: PlayedClient) -> None:
     """Its ID may come again, for another structure."""
     trained(drawn, client)

@@ -24,6 +24,8 @@ from PromptSegLib.learning.features import FeatureCache
 from PromptSegLib.tokens.centers import Center
 from PromptSegLib.tokens.class_token import ClassToken, parse_token
 from PromptSegLib.tokens.recognition import Profile
+from PromptSegLib.tokens.shape import Shape
+from PromptSegLib.tokens.size import Size
 from Testing.engine.support import ORGAN, planes
 from Testing.support import dsc, random_token, scan, tiny_backbone, tuned_token
 
@@ -497,19 +499,42 @@ def with_token_of_others(session: Session, **changes: Any) -> ClassToken:
 
 def test_what_is_drawn_far_from_what_was_found_is_another_structure() -> None:
     session, truth = drawn_session()
-    token = with_token_of_others(session)
+    shape, size = Shape(np.ones((3, 3, 3), np.int8), 10.0), Size(15.0, 0.3)
+    token = with_token_of_others(session, shapes=(shape,), size=size)
     session.segment(["a"])
     after = parse_token(session.tune(["a"]).tokens["a"])
     assert after.profile == token.profile, "beside what was found, it is a correction"
 
     session.annotate("a", ORGAN, None)
-    token = with_token_of_others(session)
+    token = with_token_of_others(session, shapes=(shape,), size=size)
     (found,) = session.segment(["a"])
     assert found.box[2].start > 15
     drawing = planes(np.roll(truth, -30, axis=2), 3, 6, 9)
     session.annotate("a", ORGAN, drawing)
+    session.put_token("a", random_token(tiny_backbone(), "Organ").to_bytes())
+    session.put_token("a", token.to_bytes())
+    said: list[str] = []
+    session.notice = said.append
     after = parse_token(session.tune(["a"]).tokens["a"])
     assert after.profile not in (None, token.profile), "nothing of the token is left"
+    assert len(said) == 1 and "drawn far from what its token found" in said[0]
+
+
+def test_what_is_drawn_where_nothing_was_found_goes_on_from_a_token_of_other_scans() -> None:
+    session, truth = drawn_session()
+    session.annotate("a", ORGAN, None)
+    token = tuned_token()
+    blind = {"head.offset": np.full_like(token.numbers["head.offset"], -50)}
+    token = with_token_of_others(
+        session,
+        numbers={**token.numbers, **blind},
+        shapes=(Shape(np.ones((3, 3, 3), np.int8), 10.0),),
+        size=Size(15.0, 0.3),
+    )
+    (found,) = session.segment(["a"])
+    assert not found.mask.any()
+    session.annotate("a", ORGAN, planes(truth, 6))
+    assert parse_token(session.tune(["a"]).tokens["a"]).profile == token.profile
 
 
 def test_slices_on_which_a_result_was_erased_teach_nothing() -> None:

@@ -433,6 +433,14 @@ def test_what_other_scans_taught_stays_where_a_correction_cannot_go_on_from_it()
         assert after.to_bytes() == replace(before, name="Renamed").to_bytes()
 
 
+def test_two_slices_outweigh_a_token_of_other_scans_without_a_shape() -> None:
+    before = replace(of_other_scans(tuned_token()), shapes=(), calibration=Calibration(0.5, -1.0))
+    for slices, stays in (((6,), True), ((6, 9), False)):
+        after = tune([drawn_scan(slices)], "Organ", tiny_backbone(), SHORT, before=before)
+        assert ((after.calibration, after.profile) == (before.calibration, before.profile)) is stays
+        assert after.training.steps > before.training.steps, "it went on from the token"
+
+
 def test_a_correction_of_what_other_scans_taught_keeps_its_prompting() -> None:
     before = of_other_scans(tuned_token(prompting="end"))
     assert SHORT.prompting != "end"

@@ -235,7 +235,7 @@ def test_a_result_over_nothing_drawn_may_be_corrected_across_any_axis(desk: Desk
     desk.editor.paint("bone", on_slices(RESULT, [index], axis))
     assert desk.drawings.read("bone") is None, "it is as it was"
     hole = np.zeros(SHAPE, bool)
-    hole[3:9, 9:12, 11:14] = True
+    hole[3:9, 9:11, 11:13] = True
     desk.editor.paint("bone", hole, erase=True)
     assert desk.drawings.read("bone").axis == 0, "a part that shows on many slices does not turn the drawing"
 
@@ -249,6 +249,11 @@ def test_a_result_that_was_changed_on_every_slice_is_no_new_drawing(desk: Desk) 
     desk.editor.paint("organ", np.ones(SHAPE, bool), erase=True)
     desk.editor.paint("organ", on_slices(ORGAN, DRAWN))
     assert list(desk.drawings.read("organ").planes) == list(DRAWN), "what is drawn after all was erased is drawn anew"
+    desk.cover()
+    desk.editor.paint("organ", np.ones(SHAPE, bool), erase=True)
+    desk.editor.paint("organ", on_slices(ORGAN, (7, 10, 12), axis=1))
+    drawing = desk.drawings.read("organ")
+    assert (drawing.axis, list(drawing.planes)) == (1, [7, 10, 12]), "also across all of its slices"
 
 
 def test_the_drawing_survives_the_night(desk: Desk, tmp_path: Path) -> None:

@@ -43,11 +43,12 @@ def test_of_equally_different_states_the_latest_holds() -> None:
 
 def test_a_state_without_a_drawing_knows_the_other_axes_after_a_night_too() -> None:
     beside = {1: {3: "p"}, 2: {4: "q", 5: "r"}}
-    memory = Memory((State(0, {1: "a", 2: "b", 3: "c"}, {}, beside),))
+    memory = Memory((State(0, dict(enumerate("abcdef")), {}, beside),))
     (state,) = Memory.from_record(json.loads(json.dumps(memory.to_record(SHAPE))), SHAPE).states
     assert state == memory.states[0]
-    now = {0: {1: "x", 2: "y", 3: "z"}, 1: {3: "new"}, 2: {4: "q", 5: "r"}}
-    assert state.corrected(now.__getitem__).axis == 2
+    now = {0: dict(enumerate("uvwxyz")), 1: {3: "p"}, 2: {4: "q", 5: "new"}}
+    assert state.corrected(now.__getitem__).axis == 1
+    assert state.corrected({**now, 1: {3: "new", 4: "new"}, 2: {4: "new", 5: "new"}}.__getitem__) is state
     assert state.corrected({**now, 0: dict(state.content)}.__getitem__) is state
 
 
