@@ -31,7 +31,7 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.volume import Volume, bounding_box, stack_of_plane
 from PromptSegLib.inference.drawn import Drawn
-from PromptSegLib.inference.found import beside_mm
+from PromptSegLib.inference.found import most_apart_mm
 from PromptSegLib.inference.predictor import encode_ahead
 from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.segmenter import Segmentation, Segmenter
@@ -377,7 +377,7 @@ class Session:
             return False
         if not token.is_of_others(self._profile(image)):
             return False
-        margins_mm = beside_mm(token.shapes, np.array(image.geometry.direction))
+        margins_mm = most_apart_mm(token.shapes, np.array(image.geometry.direction))
         return share_near(drawing, found[1], margins_mm, image.geometry.spacing) < 0.5
 
     def _on_gpu_or_cpu(self, run: Callable[[], T]) -> T:

@@ -111,7 +111,7 @@ class Found:
         return logits
 
 
-def beside_mm(shapes: Sequence[Shape], axes: np.ndarray) -> list[float]:
+def most_apart_mm(shapes: Sequence[Shape], axes: np.ndarray) -> list[float]:
     """How far a part of a structure may lie from another one, along each axis.
 
     shapes: what the structure looks like in other scans; axes: (3, 3), column k is the LPS unit vector along axis k.

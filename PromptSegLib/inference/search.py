@@ -14,7 +14,7 @@ from PromptSegLib.inference.components import keep_pieces
 from PromptSegLib.inference.drawn import Drawn, fuse
 from PromptSegLib.inference.extent import Extent
 from PromptSegLib.inference.fitting import Template
-from PromptSegLib.inference.found import Found, beside_mm, likelihood
+from PromptSegLib.inference.found import Found, likelihood, most_apart_mm
 from PromptSegLib.inference.merging import MergedClasses
 from PromptSegLib.inference.neighborhood import MARGIN_MM, SHAPED_MARGIN_MM, Neighborhood
 from PromptSegLib.inference.predictor import NO_BODY
@@ -116,7 +116,7 @@ class Search:
             one_piece=self._one_piece,
             likelihood=likely,
             painted=painted,
-            beside_mm=beside_mm(self._shapes, stack.axes(self._image.geometry)),
+            beside_mm=most_apart_mm(self._shapes, stack.axes(self._image.geometry)),
             margin_mm=SHAPED_MARGIN_MM if self._shapes else MARGIN_MM,
         )
         if around is None:

@@ -16,6 +16,7 @@ GLIMPSE_STEPS = 30
 
 _RATE = 2e-2
 _CLOSE = 13
+"""Pixels: the side of a square that reaches the structure where its middle is close to it."""
 
 
 def fit_head(
