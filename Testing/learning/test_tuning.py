@@ -435,8 +435,12 @@ def test_what_other_scans_taught_stays_where_a_correction_cannot_go_on_from_it()
 
 def test_two_slices_outweigh_a_token_of_other_scans_without_a_shape() -> None:
     before = replace(of_other_scans(tuned_token()), shapes=(), calibration=Calibration(0.5, -1.0))
-    for slices, stays in (((6,), True), ((6, 9), False)):
-        after = tune([drawn_scan(slices)], "Organ", tiny_backbone(), SHORT, before=before)
+    image, truth = scan()
+    labels = np.full(truth.shape, UNKNOWN, np.uint8)
+    labels[6], labels[0] = truth[6], 0
+    one_is_empty = DrawnScan(image, Annotation.from_label_map(image.with_array(labels), 1, complete=True, axis=0))
+    for drawn, stays in ((drawn_scan((6,)), True), (drawn_scan((6, 9)), False), (one_is_empty, False)):
+        after = tune([drawn], "Organ", tiny_backbone(), SHORT, before=before)
         assert ((after.calibration, after.profile) == (before.calibration, before.profile)) is stays
         assert after.training.steps > before.training.steps, "it went on from the token"
 
