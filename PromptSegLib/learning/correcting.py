@@ -42,9 +42,10 @@ def goes_on_from(
 
 
 def outweighs(token: ClassToken, drawing: Drawing) -> bool:
-    """Whether what a token learned from other scans counts more than a drawing. Two slices, even if one shows nothing,
-    tell more than a token that does not know what the structure looks like in space."""
-    return bool(token.shapes) or len(drawing.slices) == 1
+    """Whether what a token learned from other scans counts more than a drawing. Two slices that show the structure, or
+    three of any kind, tell more than a token that does not know what it looks like in space."""
+    showing = sum(not part.empty for part in drawing.slices)
+    return bool(token.shapes) or (showing < 2 and len(drawing.slices) < 3)
 
 
 def stays(token: ClassToken, drawing: Drawing, fingerprint: str) -> bool:

@@ -57,8 +57,8 @@ def tune(
         before: what was learned from an earlier state of the drawing, or from other scans, to go on from in a few
             steps. It is dropped where it does not fit (another backbone, plane or prompting, say), or finds next to
             nothing of what is drawn now. But where it fits backbone and kind of scan, what was learned from other scans
-            stays for the most part, if it has shapes or a single slice was drawn here: its prompting, its calibration
-            and half of its numbers; all of these if it has centers or was learned on another plane.
+            stays for the most part, if it has shapes or hardly more than one slice was drawn here: its prompting, its
+            calibration and half of its numbers; all of these if it has centers or was learned on another plane.
         encode: in place of ``backbone.encode``, where features of an image (1, 1, h, w) may have been kept.
         ready: called once the backbone has seen the drawn slices, before the first guess.
         report: called after every step.

@@ -433,13 +433,17 @@ def test_what_other_scans_taught_stays_where_a_correction_cannot_go_on_from_it()
         assert after.to_bytes() == replace(before, name="Renamed").to_bytes()
 
 
-def test_two_slices_outweigh_a_token_of_other_scans_without_a_shape() -> None:
+def test_two_slices_or_three_corrections_outweigh_a_token_of_other_scans_without_a_shape() -> None:
     before = replace(of_other_scans(tuned_token()), shapes=(), calibration=Calibration(0.5, -1.0))
     image, truth = scan()
     labels = np.full(truth.shape, UNKNOWN, np.uint8)
-    labels[6], labels[0] = truth[6], 0
-    one_is_empty = DrawnScan(image, Annotation.from_label_map(image.with_array(labels), 1, complete=True, axis=0))
-    for drawn, stays in ((drawn_scan((6,)), True), (drawn_scan((6, 9)), False), (one_is_empty, False)):
+    labels[6], corrected = truth[6], []
+    for empty in (0, 11):
+        labels[empty] = 0
+        known = Annotation.from_label_map(image.with_array(labels.copy()), 1, complete=True, axis=0)
+        corrected.append(DrawnScan(image, known))
+    drawings = ((drawn_scan((6,)), True), (drawn_scan((6, 9)), False), (corrected[0], True), (corrected[1], False))
+    for drawn, stays in drawings:
         after = tune([drawn], "Organ", tiny_backbone(), SHORT, before=before)
         assert ((after.calibration, after.profile) == (before.calibration, before.profile)) is stays
         assert after.training.steps > before.training.steps, "it went on from the token"
