@@ -17,7 +17,14 @@ from PromptSegLib.imaging.formats import SUFFIXES, check_same_grid, read_image, 
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.tokens.centers import AUTO, BASE, find_center, same_name
-from PromptSegLib.tokens.class_token import SUFFIX, ClassToken, Terminology, checked_name, load_token
+from PromptSegLib.tokens.class_token import (
+    SUFFIX,
+    ClassToken,
+    Terminology,
+    checked_name,
+    knowing_from_others,
+    load_token,
+)
 from PromptSegLib.tokens.recognition import Profile, Recognition
 
 if TYPE_CHECKING:
@@ -257,6 +264,4 @@ def _read_drawn(image: Volume, job: SegmentJob, path: Path, tokens: Sequence[Cla
     for label in found if not job.scribbles else ():
         annotation = Annotation.from_label_map(label_map, label, source=str(path))
         slices[label] = (annotation.axis, annotation.drawn)
-    here = Profile.of([scan_statistics(image)])
-    corrects = frozenset(label for label, token in enumerate(tokens, start=1) if token.knows_from_others(here))
-    return Drawn(label_map, slices, corrects)
+    return Drawn(label_map, slices, knowing_from_others(tokens, Profile.of([scan_statistics(image)])))

@@ -42,7 +42,7 @@ from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
 from PromptSegLib.learning.tuning import TuningOptions, TuningProgress, tune
 from PromptSegLib.networks.device import is_out_of_memory, release_memory
 from PromptSegLib.networks.weights import load_network
-from PromptSegLib.tokens.class_token import ClassToken, Terminology, parse_token
+from PromptSegLib.tokens.class_token import ClassToken, Terminology, knowing_from_others, parse_token
 from PromptSegLib.tokens.recognition import Profile, Recognition
 
 LOOKED_AT_AHEAD = 64
@@ -427,9 +427,8 @@ class Session:
         guide = as_guide([entry.drawing for entry in entries], image)
         if guide is None:
             return None
-        here = self._profile(image)
-        numbered = enumerate([entry.token for entry in entries] if tokens is None else tokens, start=1)
-        return replace(guide, corrects=frozenset(n for n, t in numbered if t is not None and t.knows_from_others(here)))
+        asked = [entry.token for entry in entries] if tokens is None else tokens
+        return replace(guide, corrects=knowing_from_others(asked, self._profile(image)))
 
     def _recognized(self, token: ClassToken, image: Volume) -> Recognition | None:
         if not token.centers:

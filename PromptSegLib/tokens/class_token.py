@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -177,6 +177,13 @@ class ClassToken:
                 raise InputError(
                     f"the token '{self.name}': '{key}' has shape {found[key]}, not {tuple(shape)}: the file is damaged"
                 )
+
+
+def knowing_from_others(tokens: Sequence[ClassToken | None], profile: Profile) -> frozenset[int]:
+    """Labels, 1, 2, … in the order of the tokens, of those that know from other scans than those of this profile what
+    their structure looks like: a drawing corrects what these find."""
+    numbered = enumerate(tokens, start=1)
+    return frozenset(label for label, token in numbered if token is not None and token.knows_from_others(profile))
 
 
 def load_token(path: str | Path) -> ClassToken:
