@@ -119,11 +119,11 @@ class AdvancedSection:
     def _offer_prompting(self) -> None:
         """What can be trained of the chosen backbone, from its default on."""
         texts = {
-            "decoder": _("Standard"),
+            "end": _("Standard: short training, and quick with many structures"),
             "deep": _("Standard"),
-            "end": _("Fast: short training, and quick with many structures"),
             "shallow": _("Light: fewer numbers, for a few simple slices"),
-            "full": _("Thorough: for structures that are hard to tell apart, slower"),
+            "decoder": _("With prompts in the decoder: longer training, slower"),
+            "full": _("With prompts everywhere: the longest training"),
         }
         fitting = _prompting_variants(self._options.backbone)
         combo_box = self._ui.promptingComboBox

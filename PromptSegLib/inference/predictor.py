@@ -16,7 +16,7 @@ from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.imaging.working_grid import Box
 from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.sight import BLOCK_SLICES, SeenBlock, Sight
-from PromptSegLib.learning.tuning import token_shapes
+from PromptSegLib.learning.tuning import require_backbone
 from PromptSegLib.networks.backbone import Backbone, Features, Prompts
 from PromptSegLib.networks.device import autocast, is_out_of_memory, release_memory
 from PromptSegLib.networks.head import class_logits
@@ -54,9 +54,7 @@ class Predictor:
         self.device = backbone.device
         self.prompts: list[Prompts] = []
         for token in tokens:
-            # Of another family's token, the backbone knows no shapes: that it is another's is what must be said.
-            shapes = token_shapes(backbone, token.prompting) if token.backbone.fingerprint == fingerprint else {}
-            token.require_backbone(backbone.name, fingerprint, shapes)
+            require_backbone(token, backbone, fingerprint)
             self.prompts.append({k: torch.from_numpy(n.copy())[None].to(self.device) for k, n in token.numbers.items()})
         self.backbone, self.tokens, self.kept = backbone, list(tokens), kept
         self._at_once = _slices_at_once(self.device)
@@ -132,7 +130,7 @@ class Predictor:
 
     def _decode(self, images: Tensor, numbers: list[int], key: tuple[Hashable, Hashable] | None) -> Iterator[Tensor]:
         shared: Features | None = None
-        unprompted: Tensor | None = None
+        unprompted: tuple[Tensor, ...] | None = None
         for number in numbers:
             prompts = self.prompts[number]
             deep = [name for name in prompts if not name.startswith("head")]
@@ -141,10 +139,10 @@ class Predictor:
             else:
                 features = shared = self._encode(images, key) if shared is None else shared
             if deep:
-                embedding = self.backbone.decode(features, prompts)
+                maps = self.backbone.decode_levels(features, prompts)
             else:
-                embedding = unprompted = self.backbone.decode(features) if unprompted is None else unprompted
-            yield class_logits(embedding, prompts, features.size)
+                maps = unprompted = self.backbone.decode_levels(features) if unprompted is None else unprompted
+            yield class_logits(maps, prompts, features.size)
 
     def _encode(self, images: Tensor, key: tuple[Hashable, Hashable] | None) -> Features:
         if self.kept is None or key is None:

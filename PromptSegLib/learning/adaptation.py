@@ -19,7 +19,7 @@ import numpy as np
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.learning.differences import Difference, divided, learn_difference
 from PromptSegLib.learning.drawing import DrawnScan, prepare_drawing
-from PromptSegLib.learning.tuning import TuningOptions, TuningProgress, token_shapes
+from PromptSegLib.learning.tuning import TuningOptions, TuningProgress, require_backbone
 from PromptSegLib.networks.backbone import Backbone
 from PromptSegLib.tokens.centers import Center, checked_center_name, mean_difference
 from PromptSegLib.tokens.class_token import ClassToken
@@ -118,7 +118,7 @@ def adapt(
             center, the drawing cannot be learned from (see `prepare_drawing`), or the seconds leave no time to.
     """
     name = checked_center_name(center, token.centers)
-    token.require_backbone(backbone.name, backbone.fingerprint(), token_shapes(backbone, token.prompting))
+    require_backbone(token, backbone)
     started = time.monotonic()
     options = options or TuningOptions()
     parts = _parts(scans, options.seed)

@@ -25,6 +25,9 @@ what the command does; with fewer scans, `averaged` does the same."""
 STEPS = 150
 """Of either half."""
 
+MOST_SLICES = 480
+"""That a token without deep prompts is learned from instead, all at once: there is no other step to take again."""
+
 
 def require_many(scans: int) -> None:
     """InputError unless these are enough scans to be divided."""

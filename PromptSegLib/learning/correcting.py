@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from PromptSegLib.learning.drawing import Drawing
-from PromptSegLib.learning.tuner import Tuner, TuningOptions
+from PromptSegLib.learning.tuner import Tuner, TuningOptions, TuningProgress
 from PromptSegLib.networks.backbone import Backbone, Features
 from PromptSegLib.tokens.class_token import Calibration, ClassToken
 
@@ -84,11 +84,14 @@ class Corrector(Tuner):
             self.under = token.calibration
         super().__init__(drawing, backbone, encode, options, token.prompting, started, cancelled)
 
-    def _start(self, ready: Callable[[], None], improved: Callable[[], None]) -> dict[str, Tensor]:
-        """The token's numbers: a probe of the head alone would only undo what its prompts have learned."""
+    def _start(
+        self, ready: Callable[[], None], report: Callable[[TuningProgress], None], improved: Callable[[], None]
+    ) -> dict[str, Tensor]:
+        """The token's numbers: a probe of the head alone would only undo what its prompts have learned. Without
+        prompts, it is all there is to learn."""
         numbers = {name: value[None] for name, value in self._numbers.items()}
-        if not self._of_other_scans and self._agreement(numbers) < _AGREES_FROM:
-            return super()._start(ready, improved)
+        if not self._of_other_scans and (self._head_alone or self._agreement(numbers) < _AGREES_FROM):
+            return super()._start(ready, report, improved)
         self.earlier = self.token
         self.steps = self.options.steps or STEPS
         ready()

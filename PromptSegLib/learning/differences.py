@@ -98,7 +98,9 @@ class _DifferenceTuner(Tuner):
     def _split(self) -> tuple[list[Tensor], list[Tensor]]:
         return split(self.drawing.slices, self.generator, empty_too=True)
 
-    def _start(self, ready: Callable[[], None], improved: Callable[[], None]) -> dict[str, Tensor]:
+    def _start(
+        self, ready: Callable[[], None], report: Callable[[TuningProgress], None], improved: Callable[[], None]
+    ) -> dict[str, Tensor]:
         """The base; where its head fits the center badly, with one that a probe fits to the drawn pixels.
 
         A probe sees as many pixels of the structure as of anything else, and finds too much: it is a better start only
@@ -108,9 +110,8 @@ class _DifferenceTuner(Tuner):
         dsc, _ = self._keep_if_better(base, 0)
         if (self._agreement(base) if dsc is None else dsc) > _PROBED_BELOW:
             return self.base
-        points, truth = self._points(base)
         head = {name: value.cpu() for name, value in self.base.items() if name.startswith("head")}
-        self._anchor = self.base | self._fit_head(head, points, truth)
+        self._anchor = self.base | self._fit_head(head, self._points(base), self.options.probe_steps)
         return self._anchor
 
     def _pull(self, parameters: Mapping[str, Tensor]) -> Tensor:

@@ -92,6 +92,11 @@ class Drawing:
     size: Size | None = None
     shapes: tuple[Shape, ...] = ()
 
+    @property
+    def is_for_others(self) -> bool:
+        """Whether it is for other scans that one learns from it: there are several, or nothing is left to find."""
+        return self.scans > 1 or self.size is not None
+
     @cached_property
     def empty_weight(self) -> float:
         """What a slice that shows nothing weighs beside one that does."""

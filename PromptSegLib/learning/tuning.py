@@ -1,8 +1,9 @@
 """Tuning: the tokens of one class from a few drawn slices, on a backbone that does not change.
 
-A first guess comes in closed form from the drawn pixels' embeddings (prototypes), then a probe fits the head alone,
-then gradients tune the deep prompts too. Tuning stops early, and goes back, when a held-out part of the drawing
-suffers. After a correction, it goes on from the token that there is.
+A first guess comes in closed form from what the backbone makes of the drawn pixels: directions of all its levels, and
+prototypes of the embeddings, which a probe fits. Where there are deep prompts, gradients tune them and the head. Tuning
+stops early, and goes back, when a held-out part of the drawing suffers. After a correction, it goes on from the token
+that there is, or learns the head anew.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
 from PromptSegLib.learning.shapes import is_in_pieces
 from PromptSegLib.learning.tuner import Tuner, TuningOptions, TuningProgress
 from PromptSegLib.networks.backbone import Backbone, BackboneModule, Features, count_parameters
-from PromptSegLib.networks.head import head_shapes
+from PromptSegLib.networks.head import head_shapes, is_direction
 from PromptSegLib.tokens.class_token import (
     BackboneReference,
     Calibration,
@@ -76,7 +77,7 @@ def tune(
     token_shapes(backbone, prompting)
     started = time.monotonic()
     reference = BackboneReference(backbone.name, backbone.fingerprint(), backbone.preset_name)
-    drawing, encode = prepare_drawing(scans), encode or backbone.encode
+    drawing, encode = prepare_drawing(scans, most_slices=options.most_slices), encode or backbone.encode
     profile = Profile.of([scan_statistics(scan.image) for scan in scans])
     of_others = before is not None and before.is_of_others(profile)
     if before is not None and of_others and stays(before, drawing, reference.fingerprint):
@@ -155,6 +156,18 @@ def measure_size(backbone: BackboneModule) -> BackboneSize:
     return BackboneSize(count_parameters(backbone), {k: sum(map(math.prod, v)) for k, v in shapes.items()})
 
 
+def require_backbone(token: ClassToken, backbone: Backbone, fingerprint: str | None = None) -> None:
+    """InputError unless the token was trained on this very backbone and has just the numbers it wants: those of earlier
+    PromptSegs have no directions. fingerprint: the backbone's, where it is known."""
+    fingerprint = fingerprint or backbone.fingerprint()
+    # Of another family's token, the backbone knows no shapes: that it is another's is what must be said.
+    shapes = token_shapes(backbone, token.prompting) if token.backbone.fingerprint == fingerprint else {}
+    if not token.has_directions:
+        shapes = {name: shape for name, shape in shapes.items() if not is_direction(name)}
+    token.require_backbone(backbone.name, fingerprint, shapes)
+
+
 def token_shapes(backbone: Backbone, prompting: str) -> dict[str, tuple[int, ...]]:
     """Shape of every number in a token of this backbone and prompting."""
-    return backbone.prompt_shapes(prompting) | head_shapes(backbone.embedding_channels)
+    channels = backbone.level_channels
+    return backbone.prompt_shapes(prompting) | head_shapes(channels[0], channels)

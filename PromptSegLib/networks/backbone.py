@@ -79,7 +79,9 @@ class Backbone(Protocol):
     def device(self) -> torch.device: ...
 
     @property
-    def embedding_channels(self) -> int: ...
+    def level_channels(self) -> tuple[int, ...]:
+        """Channels of each map of `decode_levels`, the embedding's first."""
+        ...
 
     def prompt_shapes(self, variant: str) -> dict[str, tuple[int, ...]]:
         """Shape of each deep prompt of one class, by name; InputError for an unknown variant."""
@@ -90,7 +92,12 @@ class Backbone(Protocol):
         ...
 
     def decode(self, features: Features, prompts: Prompts | None = None) -> Tensor:
-        """Features -> embedding (N * R, embedding_channels, *spatial), spatial of the finest map."""
+        """Features -> embedding (N * R, C, *spatial), spatial of the finest map."""
+        ...
+
+    def decode_levels(self, features: Features, prompts: Prompts | None = None) -> tuple[Tensor, ...]:
+        """The embedding, and all other maps (N * R, C, *spatial) that it was made of: what the coarser levels of the
+        decoder made, finer before coarser, then the features themselves."""
         ...
 
     def prompt_inputs(self, image: Tensor) -> dict[str, list[Tensor]]:
@@ -133,7 +140,11 @@ class BackboneModule(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def embedding_channels(self) -> int: ...
+    def level_channels(self) -> tuple[int, ...]: ...
+
+    @property
+    def embedding_channels(self) -> int:
+        return self.level_channels[0]
 
     @abstractmethod
     def prompt_shapes(self, variant: str) -> dict[str, tuple[int, ...]]: ...
@@ -142,7 +153,10 @@ class BackboneModule(nn.Module, ABC):
     def encode(self, image: Tensor, prompts: Prompts | None = None, *, paired: bool = False) -> Features: ...
 
     @abstractmethod
-    def decode(self, features: Features, prompts: Prompts | None = None) -> Tensor: ...
+    def decode_levels(self, features: Features, prompts: Prompts | None = None) -> tuple[Tensor, ...]: ...
+
+    def decode(self, features: Features, prompts: Prompts | None = None) -> Tensor:
+        return self.decode_levels(features, prompts)[0]
 
     @abstractmethod
     def prompt_inputs(self, image: Tensor) -> dict[str, list[Tensor]]: ...

@@ -1,7 +1,12 @@
-"""From embeddings to a class's logits: cosine similarity with its foreground and background tokens."""
+"""From a backbone's maps to a class's logits.
+
+Cosine similarity of the embedding with the class's foreground and background tokens, and how far all maps lie along the
+class's directions: what coarser levels know of a pixel's surroundings is not all in the embedding.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -11,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from PromptSegLib.networks.backbone import Prompts
 from PromptSegLib.networks.device import full_precision
+from PromptSegLib.tokens.token_file import DIRECTION
 
 HEAD_TOKENS = 16
 AGGREGATION_TEMPERATURE = 0.1
@@ -20,15 +26,27 @@ _SHORTEST = 1e-12
 """Length below which an embedding has no direction."""
 
 
-def head_shapes(channels: int) -> dict[str, tuple[int, ...]]:
+def head_shapes(channels: int, levels: Sequence[int] = ()) -> dict[str, tuple[int, ...]]:
     """Shape of each number of a class's head, by name; log_scale and offset turn a difference of similarities into a
-    logit."""
+    logit.
+
+    channels: of the embedding; levels: channels of each map that has a direction of its own, none for a head that is
+    the embedding's alone.
+    """
     return {
         "head.foreground": (HEAD_TOKENS, channels),
         "head.background": (HEAD_TOKENS, channels),
         "head.log_scale": (1,),
         "head.offset": (1,),
-    }
+    } | {direction_name(number): (channels,) for number, channels in enumerate(levels)}
+
+
+def direction_name(level: int) -> str:
+    return f"{DIRECTION}.{level}"
+
+
+def is_direction(name: str) -> bool:
+    return name.startswith(DIRECTION)
 
 
 class _Similarity(torch.autograd.Function):
@@ -78,20 +96,44 @@ def similarity(embedding: Tensor, tokens: Tensor) -> Tensor:
     return cast(Tensor, _Similarity.apply(embedding, F.normalize(tokens, dim=-1)))
 
 
-def class_logits(embedding: Tensor, prompts: Prompts, size: tuple[int, ...]) -> Tensor:
-    """Logits (N * R, *size) of N classes for embeddings (N * R, C, *spatial), class-major.
+def similarity_logits(embedding: Tensor, prompts: Prompts, size: tuple[int, ...]) -> Tensor:
+    """Logits (N * R, *size) of N classes by their tokens alone, for embeddings (N * R, C, *spatial), class-major.
 
     The embedding is brought to the image's size before it is compared, not after: the comparison is not linear, so
     edges come out sharper than those of an enlarged similarity map.
     """
-    mode = "bilinear" if len(size) == 2 else "trilinear"
-    embedding = F.interpolate(embedding.float(), size=size, mode=mode, align_corners=False).flatten(2)
-    repeats = len(embedding) // len(prompts["head.foreground"])
-
-    def of_each(name: str) -> Tensor:
-        return prompts[name].repeat_interleave(repeats, 0)
-
+    embedding = _enlarged(embedding.float(), size).flatten(2)
+    of_each = _repeated(prompts, len(embedding))
     tokens = torch.stack([of_each("head.foreground"), of_each("head.background")], dim=1)
     foreground, background = similarity(embedding, tokens).unbind(1)
     logits = of_each("head.log_scale").exp() * (foreground - background) + of_each("head.offset")
     return logits.reshape(-1, *size)
+
+
+def class_logits(levels: Sequence[Tensor], prompts: Prompts, size: tuple[int, ...]) -> Tensor:
+    """Logits (N * R, *size) of N classes, class-major: by their tokens, and along their directions if they have any.
+
+    levels: maps (N * R, C, *spatial) of a backbone's `decode_levels`, the embedding first.
+    """
+    logits = similarity_logits(levels[0], prompts, size)
+    of_each = _repeated(prompts, len(levels[0]))
+    for level, x in enumerate(levels):
+        if direction_name(level) in prompts:
+            logits = logits + _enlarged(along(x, of_each(direction_name(level))), size)[:, 0]
+    return logits
+
+
+def _repeated(prompts: Prompts, results: int) -> Callable[[str], Tensor]:
+    """Classes' numbers, one for each of so many results, by name."""
+    repeats = results // len(prompts["head.foreground"])
+    return lambda name: prompts[name].repeat_interleave(repeats, 0)
+
+
+@full_precision()
+def along(x: Tensor, directions: Tensor) -> Tensor:
+    """How far the pixels of maps (M, C, *spatial) lie along directions (M, C): (M, 1, *spatial)."""
+    return torch.bmm(directions[:, None], x.float().flatten(2)).reshape(len(x), 1, *x.shape[2:])
+
+
+def _enlarged(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    return F.interpolate(x, size=size, mode="bilinear" if len(size) == 2 else "trilinear", align_corners=False)

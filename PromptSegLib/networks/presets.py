@@ -40,7 +40,7 @@ class PUNetPreset(Preset):
 
     family = "PUNet"
     prompting_variants = ("start", "end", "encoder", "decoder", "full")
-    default_prompting = "decoder"
+    default_prompting = "end"
     widest_prompting = "full"
 
     window: tuple[int, ...]

@@ -160,8 +160,9 @@ class PUNet(BackboneModule):
                 parameter.data = parameter.data.contiguous(memory_format=_CHANNELS_LAST[preset.dimensions])
 
     @property
-    def embedding_channels(self) -> int:
-        return self.preset.channels[0]
+    def level_channels(self) -> tuple[int, ...]:
+        levels = tuple(self.preset.channels[:-1])
+        return levels + levels
 
     def prompted_blocks(self, variant: str) -> list[tuple[str, int]]:
         """(name, channels) of the blocks with deep prompts; ``end`` has none, there only the head is the class's."""
@@ -199,17 +200,20 @@ class PUNet(BackboneModule):
         halves[0] = halves[0] + levels[0].from_below(bottom, tuple(halves[0].shape[2:]))
         return replace(features, maps=tuple(reversed(halves)))
 
-    def decode(self, features: Features, prompts: Prompts | None = None) -> Tensor:
-        levels = self._decoder_levels()
+    def decode_levels(self, features: Features, prompts: Prompts | None = None) -> tuple[Tensor, ...]:
+        levels, shared = self._decoder_levels(), features
+        found: list[Tensor] = []
         for number, level in enumerate(levels):
             prompt = _block_prompt(prompts, f"decoder.{number}")
             features = features.spread(prompt)
             *finer, x = features.maps
             x = level.block(x, prompt)
+            found.insert(0, x)
             if finer:
                 x = finer[-1] + levels[number + 1].from_below(x, tuple(finer[-1].shape[2:]))
             features = replace(features, maps=(*finer[:-1], x))
-        return features.for_classes(class_count(prompts)).maps[0]
+        decoded = replace(features, maps=tuple(found)).for_classes(class_count(prompts))
+        return decoded.maps + shared.for_classes(class_count(prompts)).maps
 
     def _decoder_levels(self) -> list[DecoderLevel]:
         return cast(list[DecoderLevel], list(self.decoder))

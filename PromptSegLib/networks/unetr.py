@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -70,13 +70,21 @@ class PromptedUNETR(PromptedTransformer):
             _as_map(net.vit.norm(x), grid),
         ]
 
-    def decode_maps(self, maps: tuple[Tensor, ...]) -> Tensor:
+    @property
+    def level_channels(self) -> tuple[int, ...]:
+        n = self.preset.features
+        return self.preset.embedding_channels, 2 * n, 4 * n, 8 * n, n, 2 * n, 4 * n, 8 * n, self.preset.hidden
+
+    def decode_maps(self, maps: tuple[Tensor, ...]) -> list[Tensor]:
         net = self.net
         *skips, x = maps
         decoders = (net.decoder5, net.decoder4, net.decoder3, net.decoder2)
+        found: list[Tensor] = []
         for decoder, skip in zip(decoders, reversed(skips), strict=True):
             x = decoder(x, skip)
-        return cast(Tensor, net.out(x))
+            found.insert(0, x)
+        # The embedding is a linear map of the finest level.
+        return [net.out(x), *found[1:]]
 
     def _positions(self, grid: tuple[int, ...]) -> Tensor:
         """Position embeddings (1, C, *grid)."""

@@ -33,8 +33,10 @@ from PromptSegLib.tokens.shape import numbers_of as numbers_of_shapes
 from PromptSegLib.tokens.size import Size
 from PromptSegLib.tokens.token_file import (
     CENTERS,
+    DIRECTION,
     FORMAT,
     LARGEST_BYTES,
+    LEVELS,
     PLAIN,
     SHAPES,
     TokenFormat,
@@ -87,6 +89,11 @@ class ClassToken:
     profile: Profile | None = None
     centers: tuple[Center, ...] = ()
 
+    @property
+    def has_directions(self) -> bool:
+        """Whether its head has directions of the backbone's levels: that of earlier PromptSegs has none."""
+        return any(name.startswith(DIRECTION) for name in self.numbers)
+
     def at_center(self, name: str | None) -> ClassToken:
         """The token as this center uses it, or its base, without centers; InputError if there is none of this name."""
         if name is None:
@@ -118,7 +125,7 @@ class ClassToken:
 
     def to_bytes(self) -> bytes:
         """The content of the token's file, the same bytes for equal tokens; `parse_token` is the inverse."""
-        kind = SHAPES if self.shapes else CENTERS if self.centers else PLAIN
+        kind = LEVELS if self.has_directions else SHAPES if self.shapes else CENTERS if self.centers else PLAIN
         metadata = {"format": FORMAT, "version": kind.version, "token": json.dumps(self.describe())}
         numbers = {name: np.ascontiguousarray(n, dtype=np.float32) for name, n in self.numbers.items()}
         deltas = {name: np.ascontiguousarray(n, dtype=np.float16) for name, n in numbers_of(self.centers).items()}
@@ -237,9 +244,11 @@ def _from_description(data: dict[str, Any], numbers: dict[str, np.ndarray], kind
         raise ValueError("window is not finite")
     terminology = data["terminology"]
     place, height, size, profile = (data.get(key) for key in ("place", "height", "size", "profile"))
-    centers = data["centers"] if kind is CENTERS else data.get("centers", []) if kind is SHAPES else []
-    trained, stored_shapes = split_shapes(numbers) if kind is SHAPES else (numbers, {})
+    may_have_shapes = kind in (SHAPES, LEVELS)
+    centers = data["centers"] if kind is CENTERS else data.get("centers", []) if may_have_shapes else []
+    trained, stored_shapes = split_shapes(numbers) if may_have_shapes else (numbers, {})
     base, deltas = split_numbers(trained, len(centers))
+    has_shapes = kind is SHAPES or (kind is LEVELS and ("shapes" in data or bool(stored_shapes)))
     if kind is CENTERS and not deltas:
         raise ValueError("no centers")
     if any(array.dtype != np.float32 for array in base.values()):
@@ -265,6 +274,6 @@ def _from_description(data: dict[str, Any], numbers: dict[str, np.ndarray], kind
         height=None if height is None else Height.parse(height),
         size=None if size is None else Size.parse(size),
         profile=None if profile is None else Profile.parse(profile),
-        shapes=parse_shapes(data["shapes"], stored_shapes) if kind is SHAPES else (),
+        shapes=parse_shapes(data["shapes"], stored_shapes) if has_shapes else (),
         centers=parse_centers(centers, deltas),
     )

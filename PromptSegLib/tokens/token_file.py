@@ -34,7 +34,13 @@ CENTERS = TokenFormat("2", LARGEST_BYTES, 128 * 1024, (*PLAIN.types, np.dtype(np
 SHAPES = TokenFormat("3", LARGEST_BYTES, 128 * 1024, (*CENTERS.types, np.dtype(np.int8)))
 """Of tokens with shapes, and maybe centers."""
 
-_FORMATS = {kind.version: kind for kind in (PLAIN, CENTERS, SHAPES)}
+LEVELS = TokenFormat("4", LARGEST_BYTES, 128 * 1024, SHAPES.types)
+"""Of tokens with directions of a backbone's levels, and maybe shapes and centers."""
+
+DIRECTION = "head.direction"
+"""How the names of these directions begin."""
+
+_FORMATS = {kind.version: kind for kind in (PLAIN, CENTERS, SHAPES, LEVELS)}
 
 
 def in_order(data: bytes) -> bytes:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from PromptSegLib.learning.losses import known_dice_focal
 from PromptSegLib.learning.pretraining.objectives import BaseClasses
 from PromptSegLib.networks.backbone import freeze
-from PromptSegLib.networks.head import class_logits, head_shapes
+from PromptSegLib.networks.head import class_logits, head_shapes, similarity_logits
 from PromptSegLib.networks.presets import PRESETS
 from PromptSegLib.networks.punet import PUNet
 from Testing.benchmarks.plots import plot_bars
@@ -92,7 +92,7 @@ def _run(repeats: int) -> list[Row]:
     full, decoder = make_prompts("full"), make_prompts("decoder")
 
     def fast_logits(image: Tensor, prompts: dict[str, Tensor]) -> Tensor:
-        return class_logits(network.decode(network.encode(image, prompts), prompts), prompts, preset.patch)
+        return class_logits(network.decode_levels(network.encode(image, prompts), prompts), prompts, preset.patch)
 
     def slow_logits(image: Tensor, prompts: dict[str, Tensor]) -> Tensor:
         return plain_logits(plain.decode(plain.encode(image, prompts), prompts), prompts, preset.patch)
@@ -108,7 +108,7 @@ def _run(repeats: int) -> list[Row]:
 
     def kept_logits(image: Tensor, prompts: dict[str, Tensor]) -> Tensor:
         """On features that were made once, before tuning."""
-        return class_logits(network.decode(kept, prompts), prompts, preset.patch)
+        return class_logits(network.decode_levels(kept, prompts), prompts, preset.patch)
 
     rows = []
     with torch.no_grad():
@@ -158,7 +158,7 @@ def _pretraining(repeats: int) -> Row:
 
     def fast_logits(prompts: dict[str, Tensor]) -> Tensor:
         embedding = network.decode(network.encode(images, prompts, paired=True), prompts)
-        return class_logits(embedding, prompts, PRETRAINING_PATCH)
+        return similarity_logits(embedding, prompts, PRETRAINING_PATCH)
 
     def slow_logits(prompts: dict[str, Tensor]) -> Tensor:
         embedding = plain.decode(plain.encode(images, prompts, paired=True), prompts)

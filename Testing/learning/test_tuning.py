@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +41,7 @@ from Testing.support import (
 )
 
 # As few steps as show that nothing depends on chance.
-SHORT = replace(FAST, steps=2, probe_steps=10)
+SHORT = replace(FAST, steps=2, probe_steps=10, prompting="decoder")
 
 
 def same_numbers(a: ClassToken, b: ClassToken) -> bool:
@@ -69,23 +68,21 @@ def test_learns_the_organ(prompting: str) -> None:
     assert undrawn_dsc(token) > 0.8
 
 
-@pytest.mark.parametrize(("prompting", "in_every_step"), [("end", False), ("decoder", True)])
-def test_without_deep_prompts_no_step_costs_a_pass_through_the_decoder(
-    monkeypatch: pytest.MonkeyPatch, prompting: str, in_every_step: bool
+def test_without_deep_prompts_every_slice_is_seen_once_and_no_gradient_step_is_made(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    decode, calls = tiny_backbone().decode, list[int]()
+    encode, calls, seen = tiny_backbone().encode, list[int](), list[TuningProgress]()
 
-    def count(*arguments: Any) -> Tensor:
-        calls.append(1)
-        return decode(*arguments)
+    def count(image: Tensor) -> Features:
+        calls.append(len(image))
+        return encode(image)
 
-    def passes(steps: int) -> int:
-        calls.clear()
-        tune([drawn_scan()], "Organ", tiny_backbone(), replace(SHORT, steps=steps, prompting=prompting))
-        return len(calls)
-
-    monkeypatch.setattr(tiny_backbone(), "decode", count)
-    assert (passes(1) < passes(4)) == in_every_step
+    options = TuningOptions(prompting="end", probe_steps=10)
+    token = tune([drawn_scan((5, 6))], "Organ", tiny_backbone(), options, encode=count, report=seen.append)
+    assert sum(calls) <= 2 + 2, "to learn from, and to look at what was held out"
+    assert token.training.steps == 0
+    assert [(progress.step, progress.steps) for progress in seen] == [(step, 10) for step in range(1, 11)]
+    assert all(np.isfinite(progress.loss) and progress.seconds_left >= 0 for progress in seen)
 
 
 def test_says_how_it_came_about() -> None:
@@ -141,7 +138,7 @@ def test_reports_every_step() -> None:
 
 def test_the_loss_falls() -> None:
     seen: list[TuningProgress] = []
-    options = replace(FAST, steps=16, probe_steps=5, patience=100)
+    options = replace(FAST, steps=16, probe_steps=5, patience=100, prompting="decoder")
     tune([drawn_scan()], "Organ", tiny_backbone(), options, report=seen.append)
     losses = [progress.loss for progress in seen]
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
@@ -171,7 +168,7 @@ def test_a_head_alone_comes_first() -> None:
         [drawn_scan()],
         "Organ",
         tiny_backbone(),
-        FAST,
+        SHORT,
         ready=lambda drawing: happened.append(f"{len(drawing.slices)} slices"),
         watch=lambda token: happened.append(token.prompting),
     )
@@ -360,7 +357,7 @@ def test_a_correction_goes_on_from_the_token() -> None:
 def test_a_correction_takes_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(correcting, "STEPS", 3)
     progress: list[TuningProgress] = []
-    options = replace(FAST, steps=None)
+    options = replace(FAST, steps=None, prompting="decoder")
     tune([drawn_scan((3, 5, 6, 9))], "Organ", tiny_backbone(), options, before=tuned_token(), report=progress.append)
     assert [p.step for p in progress] == [1, 2, 3]
 

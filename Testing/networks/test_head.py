@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from PromptSegLib.networks.head import HEAD_TOKENS, class_logits, head_shapes, similarity
+from PromptSegLib.networks.head import HEAD_TOKENS, head_shapes, similarity, similarity_logits
 from Testing.networks.plain_punet import plain_logits
 
 
@@ -59,7 +59,7 @@ def test_logits_by_hand() -> None:
         "head.log_scale": torch.tensor([[20.0]]).log(),
         "head.offset": torch.tensor([[-3.0]]),
     }
-    assert torch.allclose(class_logits(embedding, prompts, (4, 4)), torch.full((1, 4, 4), 17.0), atol=1e-5)
+    assert torch.allclose(similarity_logits(embedding, prompts, (4, 4)), torch.full((1, 4, 4), 17.0), atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(13, 9), (13, 9, 3)])
@@ -68,7 +68,7 @@ def test_logits_of_classes_and_images(classes: int, repeats: int, size: tuple[in
     prompts = make_head(classes)
     half = (7, 5, *size[2:])
     embedding = torch.randn(classes * repeats, 8, *half)
-    logits = class_logits(embedding, prompts, size)
+    logits = similarity_logits(embedding, prompts, size)
     assert logits.shape == (classes * repeats, *size)
     expected = plain_logits(embedding if len(size) == 3 else embedding.unsqueeze(-1), prompts, size)
     assert torch.allclose(logits, expected, atol=1e-5)
@@ -83,7 +83,7 @@ def test_gradients_of_logits(trained: str) -> None:
         prompts = {name: tensor.detach() for name, tensor in prompts.items()}
     weight = torch.randn(4, 13, 9)
     inputs = [tensor for tensor in (embedding, *prompts.values()) if tensor.requires_grad]
-    found = torch.autograd.grad((class_logits(embedding, prompts, (13, 9)) * weight).sum(), inputs)
+    found = torch.autograd.grad((similarity_logits(embedding, prompts, (13, 9)) * weight).sum(), inputs)
     plain = plain_logits(embedding[..., None], prompts, (13, 9))
     for mine, theirs in zip(found, torch.autograd.grad((plain * weight).sum(), inputs), strict=True):
         assert torch.allclose(mine, theirs, atol=1e-5 * float(theirs.abs().max()))
@@ -91,7 +91,7 @@ def test_gradients_of_logits(trained: str) -> None:
 
 def test_an_embedding_without_a_direction_does_no_harm() -> None:
     prompts, embedding = make_head(1), torch.zeros(1, 8, 6, 6, requires_grad=True)
-    logits = class_logits(embedding, prompts, (6, 6))
+    logits = similarity_logits(embedding, prompts, (6, 6))
     assert torch.allclose(logits, prompts["head.offset"].reshape(1, 1, 1).expand_as(logits))
     logits.sum().backward()
     for tensor in (embedding, *prompts.values()):
@@ -102,7 +102,7 @@ def test_half_precision_around_it_changes_no_digit() -> None:
     prompts, embedding = make_head(2), torch.randn(4, 8, 7, 5, requires_grad=True)
 
     def found() -> tuple[Tensor, ...]:
-        logits = class_logits(embedding, prompts, (13, 9))
+        logits = similarity_logits(embedding, prompts, (13, 9))
         return logits, *torch.autograd.grad(logits.square().sum(), [embedding, *prompts.values()])
 
     expected = found()
@@ -111,13 +111,13 @@ def test_half_precision_around_it_changes_no_digit() -> None:
 
 
 def test_logits_of_half_precision_features() -> None:
-    logits = class_logits(torch.randn(1, 8, 4, 4).half(), make_head(1), (8, 8))
+    logits = similarity_logits(torch.randn(1, 8, 4, 4).half(), make_head(1), (8, 8))
     assert logits.dtype == torch.float32
 
 
 def test_every_token_gets_a_gradient() -> None:
     prompts = make_head(2)
-    class_logits(torch.randn(2, 8, 6, 6), prompts, (12, 12)).square().sum().backward()
+    similarity_logits(torch.randn(2, 8, 6, 6), prompts, (12, 12)).square().sum().backward()
     for name, tensor in prompts.items():
         assert tensor.grad is not None
         assert (tensor.grad.flatten(2).abs().sum(-1) > 0).all() if tensor.dim() == 3 else tensor.grad.all(), name

@@ -62,7 +62,7 @@ def pick(prompts: Prompts, classes: list[int]) -> dict[str, Tensor]:
 
 def logits_of(network: PUNet, image: Tensor, prompts: Prompts) -> Tensor:
     features = network.encode(image, prompts)
-    return class_logits(network.decode(features, prompts), prompts, features.size)
+    return class_logits(network.decode_levels(features, prompts), prompts, features.size)
 
 
 def plain_logits_of(plain: PlainPUNet, image: Tensor, prompts: Prompts, paired: bool = False) -> Tensor:
@@ -183,7 +183,7 @@ def test_agrees_in_training_mode(preset: PUNetPreset) -> None:
     image = torch.randn(2 * 3, 1, *preset.patch)
     prompts = make_prompts(network, "full", 2)
     features = network.encode(image, prompts, paired=True)
-    logits = class_logits(network.decode(features, prompts), prompts, features.size)
+    logits = class_logits(network.decode_levels(features, prompts), prompts, features.size)
     assert_near(logits, plain_logits_of(plain, image, prompts, paired=True))
     expected = plain.state_dict()
     for name, buffer in network.named_buffers():

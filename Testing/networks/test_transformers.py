@@ -166,7 +166,7 @@ def test_every_prompt_learns_and_no_weight_changes(preset: TransformerPreset, va
     losses = []
     for _ in range(4):
         features = network.encode(image, prompts)
-        logits = class_logits(network.decode(features, prompts), prompts, features.size)
+        logits = class_logits(network.decode_levels(features, prompts), prompts, features.size)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, (image[:, 0] > 0.3).float())
         optimizer.zero_grad()
         loss.backward()

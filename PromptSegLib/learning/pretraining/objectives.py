@@ -16,7 +16,7 @@ from PromptSegLib.learning.losses import known_dice_focal
 from PromptSegLib.learning.pretraining.samples import LabelledBatch, PairedBatch, SliceSampler
 from PromptSegLib.networks.backbone import BackboneModule, Prompts
 from PromptSegLib.networks.device import full_precision
-from PromptSegLib.networks.head import INITIAL_SCALE, class_logits, head_shapes
+from PromptSegLib.networks.head import INITIAL_SCALE, head_shapes, similarity_logits
 
 REGION_TEMPERATURE = 0.1
 _MIN_REGION_PIXELS = 6
@@ -143,7 +143,7 @@ class RegionObjective:
 def segmentation_loss(embedding: Tensor, prompts: Prompts, target: Tensor, known: Tensor | None = None) -> Tensor:
     """Dice and focal loss of classes' logits; embedding: (N * R, C, *spatial), target in [0, 1] and known, all by
     default, in {0, 1}: (N * R, *size)."""
-    logits = class_logits(embedding, prompts, tuple(target.shape[1:]))
+    logits = similarity_logits(embedding, prompts, tuple(target.shape[1:]))
     target = target.to(logits)
     return known_dice_focal(logits, target, torch.ones_like(target) if known is None else known.to(logits))
 

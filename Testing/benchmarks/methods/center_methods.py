@@ -103,7 +103,7 @@ def set_free(
 
     def logits(images: Tensor) -> Tensor:
         features = network.encode(images.to(device), numbers)
-        found = class_logits(network.decode(features, numbers), numbers, features.size)
+        found = class_logits(network.decode_levels(features, numbers), numbers, features.size)
         return token.calibration.scale * found + token.calibration.offset
 
     groups: list[dict[str, object]] = [{"params": tuned, "lr": NUMBERS_RATE}]

@@ -51,7 +51,7 @@ class Adapted:
 
     def __call__(self, images: Tensor) -> Tensor:
         features = self.backbone.encode(images.to(self.backbone.device), self.numbers)
-        return class_logits(self.backbone.decode(features, self.numbers), self.numbers, features.size)
+        return class_logits(self.backbone.decode_levels(features, self.numbers), self.numbers, features.size)
 
 
 def fine_tune(
