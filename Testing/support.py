@@ -21,6 +21,7 @@ from PromptSegLib.learning.pretraining.objectives import Objective
 from PromptSegLib.learning.tuning import TuningOptions, token_shapes, tune
 from PromptSegLib.networks.backbone import freeze
 from PromptSegLib.networks.catalog import DEFAULT_BACKBONE, SHIPPED_FOLDERS, SUFFIX
+from PromptSegLib.networks.head import is_direction
 from PromptSegLib.networks.presets import PUNetPreset, SwinUNETRPreset, UNETRPreset
 from PromptSegLib.networks.punet import DecoderLevel, PUNet
 from PromptSegLib.tokens.class_token import BackboneReference, Calibration, ClassToken, Terminology, Training
@@ -168,10 +169,13 @@ def tuned_token(
     return token if spacing_mm is None else replace(token, spacing_mm=spacing_mm)
 
 
-def random_token(network: PUNet, name: str = "Organ", prompting: str = "decoder", seed: int = 0) -> ClassToken:
-    """A token of the right shapes and meaningless numbers, with every field set to something."""
+def random_token(
+    network: PUNet, name: str = "Organ", prompting: str = "decoder", seed: int = 0, directions: bool = False
+) -> ClassToken:
+    """A token of the right shapes and meaningless numbers, with every field set to something. Without directions, it is
+    one of earlier PromptSegs."""
     rng = np.random.default_rng(seed)
-    shapes = token_shapes(network, prompting)
+    shapes = {n: shape for n, shape in token_shapes(network, prompting).items() if directions or not is_direction(n)}
     return ClassToken(
         name=name,
         color=(1, 20, 255),

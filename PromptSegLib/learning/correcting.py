@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from PromptSegLib.learning.directions import changed
 from PromptSegLib.learning.drawing import Drawing
 from PromptSegLib.learning.tuner import Tuner, TuningOptions, TuningProgress
 from PromptSegLib.networks.backbone import Backbone, Features
@@ -83,6 +84,17 @@ class Corrector(Tuner):
         if of_other_scans:
             self.under = token.calibration
         super().__init__(drawing, backbone, encode, options, token.prompting, started, cancelled)
+
+    def run(
+        self, ready: Callable[[], None], report: Callable[[TuningProgress], None], improved: Callable[[], None]
+    ) -> None:
+        if not (self._of_other_scans and self._head_alone and self.token.has_directions):
+            return super().run(ready, report, improved)
+        points = self._points()
+        self.earlier = self.token
+        ready()
+        self._keep_if_better({n: v[None] for n, v in changed(self._numbers, points, self.under).items()}, 0)
+        improved()
 
     def _start(
         self, ready: Callable[[], None], report: Callable[[TuningProgress], None], improved: Callable[[], None]

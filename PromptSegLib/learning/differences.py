@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from PromptSegLib.errors import InputError
+from PromptSegLib.learning.directions import changed
 from PromptSegLib.learning.drawing import Drawing, DrawnScan
 from PromptSegLib.learning.holding_out import split
 from PromptSegLib.learning.tuner import Tuner, TuningOptions, TuningProgress
@@ -49,7 +50,8 @@ def learn_difference(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> tuple[Difference, int]:
     """A difference to the token's numbers, drawn towards none unless the token finds next to nothing, and after which
-    step it was best: none at all is after step 0.
+    step it was best: none at all is after step 0, and so is one of a token without deep prompts, whose directions are
+    changed in closed form.
 
     Args:
         drawing: as the token sees it.
@@ -62,6 +64,9 @@ def learn_difference(
         NoTimeError: if the time was over before the first step.
     """
     tuner = _DifferenceTuner(token, drawing, backbone, options, cancelled)
+    if tuner.is_in_closed_form:
+        tuner.fit()
+        return tuner.difference(), 0
     tuner.run(lambda: None, report, lambda: None)
     if cancelled():
         raise InterruptedError("learning was cancelled")
@@ -83,11 +88,20 @@ class _DifferenceTuner(Tuner):
         options: TuningOptions,
         cancelled: Callable[[], bool],
     ):
+        self._token = token
         self.base = {name: torch.from_numpy(n.copy()).to(backbone.device) for name, n in token.numbers.items()}
         self.under = token.calibration
         self._sizes = {name: float(n.square().mean().clamp_min(1e-2)) for name, n in self.base.items()}
         self._anchor = self.base
         super().__init__(drawing, backbone, backbone.encode, options, token.prompting, time.monotonic(), cancelled)
+
+    @property
+    def is_in_closed_form(self) -> bool:
+        return self._head_alone and self._token.has_directions
+
+    def fit(self) -> None:
+        """The best numbers, in closed form."""
+        self.best = changed(self.base, self._points(), self.under)
 
     def difference(self) -> Difference:
         """What the best numbers differ from the token's by."""

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from PromptSegLib.networks.head import direction_name
+from PromptSegLib.networks.backbone import Prompts
+from PromptSegLib.networks.head import direction_name, similarity_logits
+from PromptSegLib.tokens.class_token import Calibration
 
 _SHRINKING = 0.2
 """Of ridge regression on maps of unit variance. Pixels of one patient are much alike, and what tells them says little
 of the next patient's: leaving out scans in turn asks for a tenth of it, which finds other patients far worse."""
+
+_SHRINKING_OF_DIFFERENCE = 1.0
+"""Likewise, where a token is changed, which knows more than these pixels."""
+
+_MARGIN = 2.0
+"""Logit by which a pixel should lie on its side."""
+
+_LEAST_DEVIATION = 1e-4
+"""Of a channel: one that hardly changes tells nothing."""
 
 _FLATTEST, _STEEPEST = 1.0, 20.0
 """Of the logits over the scores, whose targets are -1 and 1."""
@@ -46,6 +56,10 @@ class Points:
     def inside(self) -> Tensor:
         return self.truth > 0.5
 
+    def similar(self, prompts: Prompts) -> Tensor:
+        """Logits (1, V) by a class's tokens, which have a leading class axis."""
+        return similarity_logits(self.embedding.T[None, :, None, :], prompts, (1, len(self.truth)))[:, 0]
+
     def along(self, directions: Mapping[str, Tensor]) -> Tensor:
         """Sum (V,) over all maps of how far the pixels lie along these directions; 0 where there are none."""
         names = [direction_name(level) for level in range(len(self.channels))]
@@ -70,20 +84,44 @@ def at_pixels(maps: Sequence[Tensor], size: tuple[int, ...], pixels: Tensor) -> 
 
 
 def fit_directions(points: Points) -> tuple[dict[str, Tensor], Tensor]:
-    """Directions of all maps, and the offset (1,), that tell these pixels best: ridge regression in which structure and
-    background weigh the same."""
-    mean, deviation = points.levels.mean(0), points.levels.std(0).clamp_min(1e-4)
-    x = torch.cat([(points.levels - mean) / deviation, torch.ones(len(points.truth), 1)], dim=1)
+    """Directions of all maps, and the offset (1,), that tell these pixels best."""
+    direction, offset = _ridge(points, 2 * points.inside.float() - 1, _SHRINKING)
+    scale, shift = _as_logits(points.levels @ direction + offset, points.inside.float())
+    return _by_level(scale * direction, points.channels), (scale * offset + shift).reshape(1)
+
+
+def changed(numbers: Mapping[str, Tensor], points: Points, under: Calibration) -> dict[str, Tensor]:
+    """Numbers of a token, without a leading class axis, with other directions and another offset, which find these
+    pixels better under its calibration: each is moved towards the side that it belongs on, and asks for nothing if it
+    lies there by a margin already."""
+    own = {name: value.cpu() for name, value in numbers.items()}
+    similar = points.similar({name: value[None] for name, value in own.items() if name.startswith("head")})[0]
+    logits = under.scale * (similar + points.along(own)) + under.offset
+    side = 2 * points.inside.float() - 1
+    missing = side * (_MARGIN - side * logits).clamp_min(0)
+    direction, offset = _ridge(points, missing / under.scale, _SHRINKING_OF_DIFFERENCE)
+    difference = _by_level(direction, points.channels) | {"head.offset": offset.reshape(1)}
+    return {
+        name: value + difference[name].to(value) if name in difference else value for name, value in numbers.items()
+    }
+
+
+def _ridge(points: Points, target: Tensor, shrinking: float) -> tuple[Tensor, Tensor]:
+    """Direction (sum of C,) and offset () of a ridge regression to targets (V,), in which structure and background
+    weigh the same."""
+    mean, deviation = points.levels.mean(0), points.levels.std(0).clamp_min(_LEAST_DEVIATION)
+    x = torch.cat([(points.levels - mean) / deviation, torch.ones(len(target), 1)], dim=1)
     inside = points.inside.float()
     share = inside.mean().clamp(1e-6, 1 - 1e-6)
     weighed = x * ((inside / share + (1 - inside) / (1 - share)) / (2 * len(x)))[:, None]
-    matrix = weighed.T @ x + _SHRINKING * torch.eye(x.shape[1])
-    solution = torch.linalg.solve(matrix, weighed.T @ (2 * inside - 1))
-    scale, offset = _as_logits(x @ solution, inside)
-    direction = scale * solution[:-1] / deviation
-    ends = [0, *torch.cumsum(torch.tensor(points.channels), 0).tolist()]
-    parts = {direction_name(level): direction[a:b].clone() for level, (a, b) in enumerate(pairwise(ends))}
-    return parts, (scale * solution[-1] + offset - direction @ mean).reshape(1)
+    matrix = weighed.T @ x + shrinking * torch.eye(x.shape[1])
+    solution = torch.linalg.solve(matrix, weighed.T @ target)
+    direction = solution[:-1] / deviation
+    return direction, solution[-1] - direction @ mean
+
+
+def _by_level(direction: Tensor, channels: tuple[int, ...]) -> dict[str, Tensor]:
+    return {direction_name(level): part.clone() for level, part in enumerate(direction.split(channels))}
 
 
 def _as_logits(scores: Tensor, truth: Tensor) -> tuple[float, float]:

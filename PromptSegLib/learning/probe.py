@@ -12,7 +12,7 @@ from torch import Tensor
 from PromptSegLib.learning.directions import Points
 from PromptSegLib.learning.drawing import WorkingSlice
 from PromptSegLib.learning.losses import known_dice_focal
-from PromptSegLib.networks.head import is_direction, similarity_logits
+from PromptSegLib.networks.head import is_direction
 
 FAINT_SCALE = 2.0
 """Of the tokens' similarities at first, beside directions that are fitted already."""
@@ -45,12 +45,11 @@ def fit_head(
     directions = {name: value for name, value in numbers.items() if is_direction(name)}
     tuned = {name: value[None].clone().requires_grad_() for name, value in numbers.items() if name not in directions}
     optimizer = torch.optim.Adam(tuned.values(), lr=_RATE)
-    embedding = points.embedding.T[None, :, None, :]
     along = points.along(directions)[None]
     truth = points.truth[None]
     for step in range(1, steps + 1):
         check()
-        logits = similarity_logits(embedding, tuned, (1, len(points.truth)))[:, 0] + along
+        logits = points.similar(tuned) + along
         loss = known_dice_focal(logits, truth, torch.ones_like(logits))
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)

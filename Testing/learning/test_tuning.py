@@ -495,3 +495,45 @@ def test_what_is_known_from_other_scans_survives_a_slice_on_which_nothing_was_fo
     assert (after.shapes, after.size, after.place) == (token.shapes, token.size, place)
     assert after.profile == elsewhere.profile and anew.place not in (None, place)
     assert after.training.steps > anew.training.steps
+
+
+HEAD_ALONE = TuningOptions(prompting="end", probe_steps=30)
+
+
+def test_the_default_is_a_head_alone() -> None:
+    token = tune([drawn_scan()], "Organ", tiny_backbone(), TuningOptions(probe_steps=100))
+    assert token.prompting == "end" and token.has_directions
+    assert undrawn_dsc(token) > 0.8
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_of_what_is_learned_for_other_scans_directions_alone_tell(is_whole: bool) -> None:
+    """One scan in which all is drawn, or several; what its pixels look like beyond that is their own."""
+    if is_whole:
+        image, truth = scan()
+        labels = image.with_array(truth.astype(np.uint8))
+        drawn = [DrawnScan(image, Annotation.from_label_map(labels, 1, complete=True, axis=0))]
+    else:
+        drawn = [drawn_scan(), drawn_scan(seed=1)]
+    own, others = (tune(each, "Organ", tiny_backbone(), HEAD_ALONE) for each in ([drawn_scan()], drawn))
+    assert np.exp(others.numbers["head.log_scale"]) < 0.01 < 1 < np.exp(own.numbers["head.log_scale"])
+    assert undrawn_dsc(others) > 0.8
+
+
+def test_a_head_is_learned_anew_from_every_state_of_a_drawing() -> None:
+    before = tune([drawn_scan()], "Organ", tiny_backbone(), HEAD_ALONE)
+    image = drawn_scan((3, 5, 6, 9))
+    after = tune([image], "Organ", tiny_backbone(), HEAD_ALONE, before=before)
+    assert same_numbers(after, tune([image], "Organ", tiny_backbone(), HEAD_ALONE))
+
+
+def test_a_correction_of_what_other_scans_taught_changes_directions_alone() -> None:
+    before = of_other_scans(tune([drawn_scan()], "Organ", tiny_backbone(), HEAD_ALONE))
+    watched: list[ClassToken] = []
+    image, truth = scan(seed=3)
+    drawn = DrawnScan(image, drawing(image, np.roll(truth, 6, axis=1), (4, 6)))
+    after = tune([drawn], "Organ", tiny_backbone(), HEAD_ALONE, before=before, watch=watched.append)
+    changed = {name for name in before.numbers if not np.array_equal(before.numbers[name], after.numbers[name])}
+    assert changed == {name for name in before.numbers if "direction" in name} | {"head.offset"}
+    assert len(watched) == 1 and same_numbers(watched[0], after)
+    assert (after.calibration, after.shapes, after.profile) == (before.calibration, before.shapes, before.profile)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from PromptSegLib.networks.head import HEAD_TOKENS, head_shapes, similarity, similarity_logits
+from PromptSegLib.networks.head import HEAD_TOKENS, class_logits, head_shapes, similarity, similarity_logits
 from Testing.networks.plain_punet import plain_logits
 
 
@@ -113,6 +113,34 @@ def test_half_precision_around_it_changes_no_digit() -> None:
 def test_logits_of_half_precision_features() -> None:
     logits = similarity_logits(torch.randn(1, 8, 4, 4).half(), make_head(1), (8, 8))
     assert logits.dtype == torch.float32
+
+
+def test_directions_by_hand() -> None:
+    """Two maps, of which the second is half as large: what lies along their directions is added up."""
+    fine, coarse = torch.zeros(1, 2, 4, 4), torch.zeros(1, 3, 2, 2)
+    fine[0, :, 0, 0] = torch.tensor([1.0, 2.0])
+    coarse[0, 1] = torch.tensor([[4.0, 8.0], [12.0, 16.0]])
+    prompts = make_head(1, 2) | {
+        "head.direction.0": torch.tensor([[10.0, 100.0]]),
+        "head.direction.1": torch.tensor([[0.0, 0.25, 0.0]]),
+    }
+    along = class_logits([fine, coarse], prompts, (4, 4)) - similarity_logits(fine, prompts, (4, 4))
+    # Half way from the middle of one coarse pixel to the next: a quarter and three quarters.
+    expected = torch.tensor([1.0, 1.25, 1.75, 2.0]) + torch.tensor([0.0, 0.5, 1.5, 2.0])[:, None]
+    expected[0, 0] += 210
+    assert torch.allclose(along[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("classes", "repeats"), [(3, 1), (2, 3)])
+def test_directions_of_classes_and_images(classes: int, repeats: int) -> None:
+    maps = [torch.randn(classes * repeats, channels, 8 // stride, 6 // stride) for channels, stride in ((8, 1), (5, 2))]
+    shapes = head_shapes(8, (8, 5))
+    prompts = {name: torch.randn(classes, *shape) for name, shape in shapes.items()}
+    found = class_logits(maps, prompts, (16, 12))
+    for number in range(classes * repeats):
+        own = {name: value[number // repeats][None] for name, value in prompts.items()}
+        alone = class_logits([x[number : number + 1] for x in maps], own, (16, 12))[0]
+        assert torch.allclose(found[number], alone, atol=1e-4)
 
 
 def test_every_token_gets_a_gradient() -> None:

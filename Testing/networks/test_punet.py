@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import pairwise, product
 from math import prod
 
 import numpy as np
@@ -198,6 +198,28 @@ def test_runs_without_prompts(preset: PUNetPreset) -> None:
     with torch.no_grad():
         embedding, expected = network.decode(network.encode(image)), plain.decode(plain.encode(image))
     assert_near(deepen(embedding), expected)
+
+
+@pytest.mark.parametrize("preset", SMALL)
+@pytest.mark.parametrize("variant", ["none", "decoder", "full"])
+def test_levels_of_the_decoder_and_the_features_below_it(preset: PUNetPreset, variant: str) -> None:
+    network = make_network(preset)
+    image = torch.randn(3, 1, *preset.patch)
+    prompts = None if variant == "none" else make_prompts(network, variant, 2)
+    classes = 1 if prompts is None else 2
+    with torch.no_grad():
+        features = network.encode(image, prompts)
+        levels = network.decode_levels(features, prompts)
+        assert torch.equal(levels[0], network.decode(features, prompts))
+    assert tuple(x.shape[1] for x in levels) == network.level_channels
+    assert all(len(x) == 3 * classes for x in levels)
+    count = len(levels) // 2
+    for decoded, encoded, before in zip(
+        levels[:count], levels[count:], features.for_classes(classes).maps, strict=True
+    ):
+        assert decoded.shape == encoded.shape
+        assert torch.equal(encoded, before), "what was encoded is not written over"
+    assert all(a.shape[-1] >= b.shape[-1] for a, b in pairwise(levels[:count]))
 
 
 def test_paired_images_see_their_own_class() -> None:

@@ -18,13 +18,14 @@ from safetensors.numpy import load, save
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging import files
-from PromptSegLib.learning.tuning import token_shapes
+from PromptSegLib.learning.tuning import require_backbone, token_shapes
 from PromptSegLib.networks.presets import find_preset
 from PromptSegLib.networks.punet import PUNet
 from PromptSegLib.networks.weights import save_backbone
 from PromptSegLib.tokens.class_token import ClassToken, checked_name, load_token, parse_token
 from PromptSegLib.tokens.height import Height, Level
 from PromptSegLib.tokens.place import Place
+from PromptSegLib.tokens.shape import Shape
 from PromptSegLib.tokens.size import Size
 from PromptSegLib.tokens.token_file import MAX_BYTES
 from Testing.support import drawn_scan, random_token, tiny_backbone, tuned_token
@@ -130,10 +131,40 @@ def test_a_real_token_is_small(tmp_path: Path) -> None:
     network = PUNet(find_preset("paper-2d"))
     shapes = token_shapes(network, "full")
     assert sum(int(np.prod(shape)) for shape in shapes.values()) * 4 < MAX_BYTES
-    largest = replace(random_token(network, "Ω" * 120, "full"), pieces="many")
+    largest = replace(random_token(network, "Ω" * 120, "full", directions=True), pieces="many")
     largest.save(tmp_path / "a.promptseg")
     assert (tmp_path / "a.promptseg").stat().st_size < MAX_BYTES
     load_token(tmp_path / "a.promptseg").require_backbone(network.name, network.fingerprint(), shapes)
+
+
+@pytest.mark.parametrize("shapes", [(), (Shape(np.ones((3, 3, 3), np.int8), 4.0),)])
+def test_a_token_with_directions_asks_earlier_promptsegs_for_an_update(
+    shapes: tuple[Shape, ...], tmp_path: Path
+) -> None:
+    token = replace(random_token(tiny_backbone(), prompting="end", directions=True), pieces="one", shapes=shapes)
+    assert token.has_directions
+    token.save(tmp_path / "a.promptseg")
+    header = header_of((tmp_path / "a.promptseg").read_bytes())[0]
+    assert header["__metadata__"]["version"] == "4"
+    loaded = load_token(tmp_path / "a.promptseg")
+    assert all(np.array_equal(loaded.numbers[name], number) for name, number in token.numbers.items())
+    assert len(loaded.shapes) == len(shapes) and loaded.to_bytes() == token.to_bytes()
+
+
+def test_a_token_of_earlier_promptsegs_has_no_directions() -> None:
+    backbone = tiny_backbone()
+    token = random_token(backbone, prompting="end", directions=True)
+    numbers = {name: number for name, number in token.numbers.items() if "direction" not in name}
+    earlier = parse_token(replace(token, numbers=numbers).to_bytes())
+    assert not earlier.has_directions
+    require_backbone(earlier, backbone)
+    require_backbone(token, backbone)
+    del numbers["head.offset"]
+    with pytest.raises(InputError, match=r"missing or unknown numbers \('head.offset'\)"):
+        require_backbone(replace(token, numbers=numbers), backbone)
+    some = {name: number for name, number in token.numbers.items() if name != "head.direction.1"}
+    with pytest.raises(InputError, match=r"missing or unknown numbers \('head.direction.1'\)"):
+        require_backbone(replace(token, numbers=some), backbone)
 
 
 def test_missing(tmp_path: Path) -> None:
@@ -190,8 +221,8 @@ def test_a_backbone_is_no_token(path: Path) -> None:
 
 
 def test_newer_version(path: Path) -> None:
-    change_header(path, lambda header: header["__metadata__"].update(version="4"))
-    assert "token format '4', not one of '1', '2', '3': update PromptSeg" in refusal(path)
+    change_header(path, lambda header: header["__metadata__"].update(version="5"))
+    assert "token format '5', not one of '1', '2', '3', '4': update PromptSeg" in refusal(path)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int32, np.uint8])
@@ -318,7 +349,7 @@ def test_absurd_descriptions(path: Path, field: str, value: object) -> None:
 
 
 def test_another_backbone(token: ClassToken) -> None:
-    shapes = token_shapes(tiny_backbone(), "decoder")
+    shapes = {name: number.shape for name, number in token.numbers.items()}
     token.require_backbone("tiny-1", tiny_backbone().fingerprint(), shapes)
     other = tiny_backbone(1, "tiny-2")
     assert other.fingerprint() != tiny_backbone().fingerprint()
@@ -330,7 +361,8 @@ def test_another_backbone(token: ClassToken) -> None:
 
 
 def test_other_numbers_than_the_backbone_wants(token: ClassToken) -> None:
-    fingerprint, shapes = tiny_backbone().fingerprint(), token_shapes(tiny_backbone(), "decoder")
+    fingerprint = tiny_backbone().fingerprint()
+    shapes = {name: number.shape for name, number in token.numbers.items()}
 
     def check(numbers: dict[str, np.ndarray], match: str) -> None:
         with pytest.raises(InputError, match=match):
