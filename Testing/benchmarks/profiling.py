@@ -38,7 +38,7 @@ HEAD_ALONE = "end"
 
 STAGES: dict[str, tuple[Callable[..., Any], ...]] = {
     "encoder": (PUNet.encode,),
-    "decoder, forward": (PUNet.decode,),
+    "decoder, forward": (PUNet.decode_levels,),
     "scores": (class_logits,),
     "backward": (torch.autograd.backward,),
     "prototypes": (kmeans,),

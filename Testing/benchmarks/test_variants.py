@@ -35,7 +35,7 @@ SETUP = Setup(tiny_backbone(), replace(FAST, steps=1, prompting="decoder"), seco
 ATTENTION_CHANNELS = 8 + 12 + 16 + 20 + 24 + 20 + 16 + 12 + 8
 """Of the tiny network's nine blocks, each of two layers."""
 
-HEAD = 2 * 16 * 8 + 2
+HEAD = 2 * 16 * 8 + 2 + 2 * (8 + 12 + 16 + 20)
 
 
 @pytest.fixture
@@ -110,7 +110,8 @@ def test_both_start_from_the_same_head() -> None:
     for key in ("lora", "full-fine-tuning"):
         learned = VARIANTS[key].method.learn([drawn_scan()], replace(SETUP, seconds=0))
         heads.append({name: number.detach() for name, number in learned.network.numbers.items()})
-    assert set(heads[0]) == {"head.foreground", "head.background", "head.log_scale", "head.offset"}
+    tokens = {"head.foreground", "head.background", "head.log_scale", "head.offset"}
+    assert set(heads[0]) == tokens | {f"head.direction.{level}" for level in range(8)}
     assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
 
 

@@ -9,6 +9,8 @@ from functools import partial
 from unittest.mock import patch
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import SliceStack, Volume
@@ -16,7 +18,8 @@ from PromptSegLib.imaging.working_grid import nearest_spacing
 from PromptSegLib.inference import neighborhood, random_walk
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.neighborhood import Neighborhood, Place
-from PromptSegLib.learning import drawing, features
+from PromptSegLib.learning import drawing, features, tuner
+from PromptSegLib.learning.directions import Points, fit_directions
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.tokens.class_token import Calibration, ClassToken
 from Testing.benchmarks.methods.method import Method, Setup
@@ -68,6 +71,11 @@ def _no_appearance(values: np.ndarray, *_: object) -> np.ndarray:
     return np.zeros_like(values)
 
 
+def _nowhere(points: Points) -> tuple[dict[str, Tensor], Tensor]:
+    directions, offset = fit_directions(points)
+    return {name: torch.zeros_like(direction) for name, direction in directions.items()}, torch.zeros_like(offset)
+
+
 def _native(diameter_mm: float, native_mm: float) -> float:
     return nearest_spacing(native_mm)
 
@@ -96,9 +104,10 @@ ABLATIONS = {
         _finding("without-height", "without the height in the body", nullcontext, lambda t: replace(t, height=None)),
         _finding("without-size", "without the size", nullcontext, lambda t: replace(t, size=None)),
         _finding("uncalibrated", "uncalibrated", nullcontext, lambda t: replace(t, calibration=Calibration())),
-        _learning("one-step", "first guess and one step", steps=1),
+        _learning("without-directions", "without directions", lambda: patch.object(tuner, "fit_directions", _nowhere)),
         _learning("without-probe", "without the probe", probe_steps=0),
-        _learning("head-alone", "without deep prompts", prompting="end"),
+        _learning("gradient-steps", "gradient steps after the first guess", steps=20),
+        _learning("prompts-in-decoder", "prompts in the decoder", prompting="decoder"),
         _learning("prompts-everywhere", "prompts in the encoder, too", prompting="full"),
         _learning(
             "without-augmentation", "without changed views", lambda: patch.object(features, "AUGMENTED_VIEWS", 0)
