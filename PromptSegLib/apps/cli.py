@@ -94,7 +94,7 @@ def tune(
         bool,
         typer.Option(
             "--thorough",
-            help="Learn from more slices; with deep prompts, learn on from either half of the scans, too.",
+            help="Tune deep prompts, and learn on from either half of the scans, each within the time limit.",
         ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,

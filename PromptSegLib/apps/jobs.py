@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class TuneJob:
     """Paths and words of a `tune`; see the command's options. thorough: also learn on from either half of the scans,
-    or from more slices where there are no deep prompts."""
+    with deep prompts if no prompting is asked for."""
 
     images: Sequence[Path]
     drawings: Sequence[Path]
@@ -74,7 +74,7 @@ def tune_files(
     scans = read_drawn_scans(job)
 
     from PromptSegLib.inference.telling import told_by_results
-    from PromptSegLib.learning.averaging import MOST_SLICES, require_many
+    from PromptSegLib.learning.averaging import require_many, thorough_options
     from PromptSegLib.learning.tuning import tune
     from PromptSegLib.networks.device import is_out_of_memory
     from PromptSegLib.networks.weights import load_network
@@ -82,9 +82,8 @@ def tune_files(
     if job.thorough:
         require_many(len(scans))
     network = load_network(job.backbone, job.device)
-    has_prompts = bool(network.prompt_shapes(options.prompting or network.default_prompting))
-    if job.thorough and not has_prompts:
-        options = replace(options, most_slices=MOST_SLICES)
+    if job.thorough:
+        options = thorough_options(options, network)
     token = tune(
         scans,
         name,
@@ -97,7 +96,7 @@ def tune_files(
     )
     token.save(job.out)
     try:
-        if job.thorough and has_prompts:
+        if job.thorough:
             token = _averaged(token, scans, network, options, averaging, cancelled, notice)
             token.save(job.out)
         told = told_by_results(token, scans, network, report=looking, cancelled=cancelled)

@@ -25,9 +25,6 @@ what the command does; with fewer scans, `averaged` does the same."""
 STEPS = 150
 """Of either half."""
 
-MOST_SLICES = 480
-"""That a token without deep prompts is learned from instead, all at once: there is no other step to take again."""
-
 
 def require_many(scans: int) -> None:
     """InputError unless these are enough scans to be divided."""
@@ -36,6 +33,21 @@ def require_many(scans: int) -> None:
             f"a token is only learned thoroughly from {LEAST_SCANS} or more scans, and these are {scans}: "
             "give more, or leave --thorough out"
         )
+
+
+def thorough_options(options: TuningOptions, backbone: Backbone) -> TuningOptions:
+    """With the prompting that steps go on with: a head alone makes none.
+
+    Raises:
+        InputError: if a head alone is asked for.
+    """
+    prompting = options.prompting or backbone.deep_prompting
+    if not backbone.prompt_shapes(prompting):
+        raise InputError(
+            f"prompting '{prompting}' has no deep prompts that could be learned thoroughly: "
+            f"choose '{backbone.deep_prompting}', or leave --thorough out"
+        )
+    return replace(options, prompting=prompting)
 
 
 def averaged(

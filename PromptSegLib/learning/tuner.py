@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from PromptSegLib.learning.directions import Points, at_pixels, fit_directions
-from PromptSegLib.learning.drawing import MAX_SLICES, Drawing
+from PromptSegLib.learning.drawing import Drawing
 from PromptSegLib.learning.features import Crop, FeatureCache, stack
 from PromptSegLib.learning.holding_out import calibrate, dice, some_holding, split
 from PromptSegLib.learning.losses import known_dice_focal
@@ -37,8 +37,8 @@ class TuningOptions:
 
     prompting: one of the backbone's variants, None for its default; seconds: upper limit of the time spent; steps:
     gradient steps at most, None for what the number of drawn slices asks for, which is none without deep prompts;
-    most_slices: that are learned from; patience: evaluations without a gain before stopping early. Results repeat on
-    the same machine unless the time limit cuts the steps short.
+    patience: evaluations without a gain before stopping early. Results repeat on the same machine unless the time limit
+    cuts the steps short.
     """
 
     prompting: str | None = None
@@ -46,7 +46,6 @@ class TuningOptions:
     steps: int | None = None
     rate: float = 1e-2
     probe_steps: int = 100
-    most_slices: int = MAX_SLICES
     patience: int = 6
     seed: int = 0
 

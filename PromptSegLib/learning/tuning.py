@@ -77,7 +77,7 @@ def tune(
     token_shapes(backbone, prompting)
     started = time.monotonic()
     reference = BackboneReference(backbone.name, backbone.fingerprint(), backbone.preset_name)
-    drawing, encode = prepare_drawing(scans, most_slices=options.most_slices), encode or backbone.encode
+    drawing, encode = prepare_drawing(scans), encode or backbone.encode
     profile = Profile.of([scan_statistics(scan.image) for scan in scans])
     of_others = before is not None and before.is_of_others(profile)
     if before is not None and of_others and stays(before, drawing, reference.fingerprint):

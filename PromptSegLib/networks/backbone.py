@@ -76,6 +76,11 @@ class Backbone(Protocol):
         ...
 
     @property
+    def deep_prompting(self) -> str:
+        """The variant that it is tuned with where deep prompts are asked for."""
+        ...
+
+    @property
     def device(self) -> torch.device: ...
 
     @property
@@ -133,6 +138,10 @@ class BackboneModule(nn.Module, ABC):
     @property
     def default_prompting(self) -> str:
         return self.preset.default_prompting
+
+    @property
+    def deep_prompting(self) -> str:
+        return self.preset.deep_prompting
 
     @property
     def device(self) -> torch.device:

@@ -17,6 +17,8 @@ class Preset:
     """Which blocks have deep prompts; the head has tokens in all variants."""
     default_prompting: ClassVar[str]
     """What a class is tuned with unless another variant is asked for."""
+    deep_prompting: ClassVar[str]
+    """What it is tuned with where deep prompts are asked for."""
     widest_prompting: ClassVar[str]
     """The variant that holds the prompts of all others: base classes have them."""
 
@@ -40,7 +42,7 @@ class PUNetPreset(Preset):
 
     family = "PUNet"
     prompting_variants = ("start", "end", "encoder", "decoder", "full")
-    default_prompting = "end"
+    default_prompting, deep_prompting = "end", "decoder"
     widest_prompting = "full"
 
     window: tuple[int, ...]
@@ -69,7 +71,7 @@ class TransformerPreset(Preset):
     """
 
     prompting_variants = ("shallow", "deep")
-    default_prompting = widest_prompting = "deep"
+    default_prompting = deep_prompting = widest_prompting = "deep"
 
     features: int
     embedding_channels: int = 32
