@@ -86,7 +86,7 @@ class AdvancedSection:
         settings.setValue(PROMPTING_SETTING, self.prompting)
         settings.setValue(WHEELHOUSE_SETTING, self._ui.wheelhousePathLineEdit.currentPath)
         self._controller.engine.options = options
-        self._controller.training = replace(self._controller.training, prompting=self.prompting, anew=self.anew)
+        self._controller.training = replace(self._controller.training, prompting=self.prompting or None, anew=self.anew)
         self._controller.refresh()
 
     def _choose_backbone(self) -> None:
@@ -117,19 +117,19 @@ class AdvancedSection:
         combo_box.blockSignals(was_blocked)
 
     def _offer_prompting(self) -> None:
-        """What can be trained of the chosen backbone, from its default on."""
+        """What can be trained of the chosen backbone, or what suits the drawing."""
         texts = {
-            "end": _("Standard: short training, and quick with many structures"),
-            "deep": _("Standard"),
+            "": _("Standard"),
+            "end": _("Fast: short training, and quick with many structures"),
             "shallow": _("Light: fewer numbers, for a few simple slices"),
-            "decoder": _("With prompts in the decoder: longer training, slower"),
-            "full": _("With prompts everywhere: the longest training"),
+            "decoder": _("Prompts: longer training, for other scans"),
+            "full": _("Thorough: for structures that are hard to tell apart, slower"),
         }
         fitting = _prompting_variants(self._options.backbone)
         combo_box = self._ui.promptingComboBox
         was_blocked = combo_box.blockSignals(True)
         combo_box.clear()
-        _offer(combo_box, PROMPTING_SETTING, tuple((text, v) for v, text in texts.items() if v in fitting))
+        _offer(combo_box, PROMPTING_SETTING, tuple((text, v) for v, text in texts.items() if not v or v in fitting))
         combo_box.blockSignals(was_blocked)
 
 

@@ -85,17 +85,15 @@ def tune(
     prompting: Annotated[
         str | None,
         typer.Option(
-            help="end (default), decoder, full, encoder or start; for transformers deep (default) or shallow."
+            help="end (default where the rest of the drawn scan is to be found), decoder (default otherwise), full, "
+            "encoder or start; for transformers deep (default) or shallow."
         ),
     ] = None,
     device: Device = "auto",
     seconds: Annotated[float, typer.Option(min=1, help="Time limit of the tuning.")] = 90.0,
     thorough: Annotated[
         bool,
-        typer.Option(
-            "--thorough",
-            help="Tune deep prompts, and learn on from either half of the scans, each within the time limit.",
-        ),
+        typer.Option("--thorough", help="Also learn on from either half of the scans, each within the time limit."),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
     scribbles: Annotated[bool, typer.Option("--scribbles", help="Only painted voxels are known.")] = False,

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TuneJob:
-    """Paths and words of a `tune`; see the command's options. thorough: also learn on from either half of the scans,
-    with deep prompts if no prompting is asked for."""
+    """Paths and words of a `tune`; see the command's options. thorough: also learn on from either half of the scans."""
 
     images: Sequence[Path]
     drawings: Sequence[Path]
@@ -74,7 +73,7 @@ def tune_files(
     scans = read_drawn_scans(job)
 
     from PromptSegLib.inference.telling import told_by_results
-    from PromptSegLib.learning.averaging import require_many, thorough_options
+    from PromptSegLib.learning.averaging import require_many
     from PromptSegLib.learning.tuning import tune
     from PromptSegLib.networks.device import is_out_of_memory
     from PromptSegLib.networks.weights import load_network
@@ -82,8 +81,6 @@ def tune_files(
     if job.thorough:
         require_many(len(scans))
     network = load_network(job.backbone, job.device)
-    if job.thorough:
-        options = thorough_options(options, network)
     token = tune(
         scans,
         name,

@@ -35,21 +35,6 @@ def require_many(scans: int) -> None:
         )
 
 
-def thorough_options(options: TuningOptions, backbone: Backbone) -> TuningOptions:
-    """With the prompting that steps go on with: a head alone makes none.
-
-    Raises:
-        InputError: if a head alone is asked for.
-    """
-    prompting = options.prompting or backbone.deep_prompting
-    if not backbone.prompt_shapes(prompting):
-        raise InputError(
-            f"prompting '{prompting}' has no deep prompts that could be learned thoroughly: "
-            f"choose '{backbone.deep_prompting}', or leave --thorough out"
-        )
-    return replace(options, prompting=prompting)
-
-
 def averaged(
     token: ClassToken,
     scans: Sequence[DrawnScan],

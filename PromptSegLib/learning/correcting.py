@@ -10,9 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from PromptSegLib.learning.directions import changed
 from PromptSegLib.learning.drawing import Drawing
-from PromptSegLib.learning.tuner import Tuner, TuningOptions, TuningProgress
+from PromptSegLib.learning.tuner import Tuner, TuningOptions
 from PromptSegLib.networks.backbone import Backbone, Features
 from PromptSegLib.tokens.class_token import Calibration, ClassToken
 
@@ -85,25 +84,11 @@ class Corrector(Tuner):
             self.under = token.calibration
         super().__init__(drawing, backbone, encode, options, token.prompting, started, cancelled)
 
-    def run(
-        self, ready: Callable[[], None], report: Callable[[TuningProgress], None], improved: Callable[[], None]
-    ) -> None:
-        if not (self._of_other_scans and self._head_alone and self.token.has_directions):
-            return super().run(ready, report, improved)
-        points = self._points()
-        self.earlier = self.token
-        ready()
-        self._keep_if_better({n: v[None] for n, v in changed(self._numbers, points, self.under).items()}, 0)
-        improved()
-
-    def _start(
-        self, ready: Callable[[], None], report: Callable[[TuningProgress], None], improved: Callable[[], None]
-    ) -> dict[str, Tensor]:
-        """The token's numbers: a probe of the head alone would only undo what its prompts have learned. Without
-        prompts, it is all there is to learn."""
+    def _start(self, ready: Callable[[], None], improved: Callable[[], None]) -> dict[str, Tensor]:
+        """The token's numbers: a probe of the head alone would only undo what its prompts have learned."""
         numbers = {name: value[None] for name, value in self._numbers.items()}
-        if not self._of_other_scans and (self._head_alone or self._agreement(numbers) < _AGREES_FROM):
-            return super()._start(ready, report, improved)
+        if not self._of_other_scans and self._agreement(numbers) < _AGREES_FROM:
+            return super()._start(ready, improved)
         self.earlier = self.token
         self.steps = self.options.steps or STEPS
         ready()

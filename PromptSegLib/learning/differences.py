@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from PromptSegLib.errors import InputError
-from PromptSegLib.learning.directions import changed
 from PromptSegLib.learning.drawing import Drawing, DrawnScan
+from PromptSegLib.learning.head_tuner import HeadChanger
 from PromptSegLib.learning.holding_out import split
 from PromptSegLib.learning.tuner import Tuner, TuningOptions, TuningProgress
 from PromptSegLib.networks.backbone import Backbone
@@ -50,8 +50,7 @@ def learn_difference(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> tuple[Difference, int]:
     """A difference to the token's numbers, drawn towards none unless the token finds next to nothing, and after which
-    step it was best: none at all is after step 0, and so is one of a token without deep prompts, whose directions are
-    changed in closed form.
+    step it was best: none at all is after step 0. Directions are changed in closed form, without any step.
 
     Args:
         drawing: as the token sees it.
@@ -63,16 +62,25 @@ def learn_difference(
         InterruptedError: once it was cancelled.
         NoTimeError: if the time was over before the first step.
     """
+    if token.has_directions:
+        changer = HeadChanger(
+            token, drawing, backbone, backbone.encode, options, time.monotonic(), cancelled, share=1.0
+        )
+        changer.run(lambda: None, report, lambda: None)
+        return _difference(changer.best, token), 0
     tuner = _DifferenceTuner(token, drawing, backbone, options, cancelled)
-    if tuner.is_in_closed_form:
-        tuner.fit()
-        return tuner.difference(), 0
     tuner.run(lambda: None, report, lambda: None)
     if cancelled():
         raise InterruptedError("learning was cancelled")
     if not tuner.steps_taken:
         raise NoTimeError("the time limit is too short to learn anything from these scans: give more --seconds")
-    return tuner.difference(), tuner.best_step
+    return _difference(tuner.best, token), tuner.best_step
+
+
+def _difference(numbers: Mapping[str, Tensor], token: ClassToken) -> Difference:
+    """What these numbers differ from the token's by."""
+    rounded = {name: (value.cpu().numpy() - token.numbers[name]).astype(np.float16) for name, value in numbers.items()}
+    return {name: difference for name, difference in rounded.items() if difference.any()}
 
 
 class _DifferenceTuner(Tuner):
@@ -88,33 +96,16 @@ class _DifferenceTuner(Tuner):
         options: TuningOptions,
         cancelled: Callable[[], bool],
     ):
-        self._token = token
         self.base = {name: torch.from_numpy(n.copy()).to(backbone.device) for name, n in token.numbers.items()}
         self.under = token.calibration
         self._sizes = {name: float(n.square().mean().clamp_min(1e-2)) for name, n in self.base.items()}
         self._anchor = self.base
         super().__init__(drawing, backbone, backbone.encode, options, token.prompting, time.monotonic(), cancelled)
 
-    @property
-    def is_in_closed_form(self) -> bool:
-        return self._head_alone and self._token.has_directions
-
-    def fit(self) -> None:
-        """The best numbers, in closed form."""
-        self.best = changed(self.base, self._points(), self.under)
-
-    def difference(self) -> Difference:
-        """What the best numbers differ from the token's by."""
-        differences = {name: (value - self.base[name]).cpu().numpy() for name, value in self.best.items()}
-        rounded = {name: difference.astype(np.float16) for name, difference in differences.items()}
-        return {name: difference for name, difference in rounded.items() if difference.any()}
-
     def _split(self) -> tuple[list[Tensor], list[Tensor]]:
         return split(self.drawing.slices, self.generator, empty_too=True)
 
-    def _start(
-        self, ready: Callable[[], None], report: Callable[[TuningProgress], None], improved: Callable[[], None]
-    ) -> dict[str, Tensor]:
+    def _start(self, ready: Callable[[], None], improved: Callable[[], None]) -> dict[str, Tensor]:
         """The base; where its head fits the center badly, with one that a probe fits to the drawn pixels.
 
         A probe sees as many pixels of the structure as of anything else, and finds too much: it is a better start only
@@ -124,8 +115,9 @@ class _DifferenceTuner(Tuner):
         dsc, _ = self._keep_if_better(base, 0)
         if (self._agreement(base) if dsc is None else dsc) > _PROBED_BELOW:
             return self.base
+        points, truth = self._points(base)
         head = {name: value.cpu() for name, value in self.base.items() if name.startswith("head")}
-        self._anchor = self.base | self._fit_head(head, self._points(base), self.options.probe_steps)
+        self._anchor = self.base | self._fit_head(head, points, truth)
         return self._anchor
 
     def _pull(self, parameters: Mapping[str, Tensor]) -> Tensor:

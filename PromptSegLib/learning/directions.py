@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from PromptSegLib.learning.drawing import WorkingSlice
+from PromptSegLib.learning.probe import reached, some_of_each
 from PromptSegLib.networks.backbone import Prompts
 from PromptSegLib.networks.head import direction_name, similarity_logits
 from PromptSegLib.tokens.class_token import Calibration
@@ -19,6 +21,12 @@ of the next patient's: leaving out scans in turn asks for a tenth of it, which f
 
 _SHRINKING_OF_DIFFERENCE = 1.0
 """Likewise, where a token is changed, which knows more than these pixels."""
+
+_AIR = -0.95
+"""Windowed intensity up to which there is no tissue; lungs are brighter."""
+
+_AROUND = 41
+"""Pixels: the side of a square that reaches the structure where its middle is around it."""
 
 _MARGIN = 2.0
 """Logit by which a pixel should lie on its side."""
@@ -81,6 +89,18 @@ def at_pixels(maps: Sequence[Tensor], size: tuple[int, ...], pixels: Tensor) -> 
 
     levels = [at(x.float()) for x in maps]
     return F.normalize(levels[0], dim=1), torch.cat(levels, dim=1)
+
+
+def sample_body(part: WorkingSlice, known: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Indices (V, 2) of known pixels (h, w) of a slice: inside, around the structure, and anywhere else; at most
+    ``count`` of each. Air is left out, which only tells that there is a body, unless the structure is dark itself or
+    there is nothing else."""
+    inside = known & (part.target[0] > 0.5)
+    around = reached(part.target[0], _AROUND)
+    outside, bright = known & (part.target[0] <= 0.5), part.image[0] > _AIR
+    if bright[outside].any() and not (inside.any() and bright[inside].float().mean() < 0.5):
+        outside = outside & bright
+    return torch.cat(some_of_each((inside, outside & around, outside & ~around), count, generator))
 
 
 def fit_directions(points: Points) -> tuple[dict[str, Tensor], Tensor]:

@@ -10,23 +10,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from PromptSegLib.learning.directions import Points, at_pixels, fit_directions
 from PromptSegLib.learning.drawing import Drawing
-from PromptSegLib.learning.features import Crop, FeatureCache, stack
+from PromptSegLib.learning.features import Crop, FeatureCache, full_resolution, stack
 from PromptSegLib.learning.holding_out import calibrate, dice, some_holding, split
 from PromptSegLib.learning.losses import known_dice_focal
-from PromptSegLib.learning.probe import FAINT_SCALE, SILENT_SCALE, fit_head, sample_pixels
+from PromptSegLib.learning.probe import GLIMPSE_STEPS, fit_head, sample_pixels
 from PromptSegLib.learning.prototypes import deep_prompts, kmeans
 from PromptSegLib.networks.backbone import Backbone, Features, Prompts
 from PromptSegLib.networks.device import is_out_of_memory, release_memory
-from PromptSegLib.networks.head import HEAD_TOKENS, class_logits, is_direction
+from PromptSegLib.networks.head import HEAD_TOKENS, INITIAL_SCALE, class_logits
 from PromptSegLib.tokens.class_token import Calibration, ClassToken
 
 _EVALUATE_EVERY = 10
 _FEWEST_STEPS, _STEPS_PER_SLICE, _MOST_STEPS = 8, 2, 160
 _BATCH = 4
 _PROMPT_SLICES = 10
-_PROBE_PIXELS, _LEAST_PER_SLICE = 2000, 100
+_PROBE_PIXELS = 1000
 _VIEWS_SHARE = 0.3
 _TOLERANCE = 0.03
 
@@ -36,9 +35,8 @@ class TuningOptions:
     """How to tune.
 
     prompting: one of the backbone's variants, None for its default; seconds: upper limit of the time spent; steps:
-    gradient steps at most, None for what the number of drawn slices asks for, which is none without deep prompts;
-    patience: evaluations without a gain before stopping early. Results repeat on the same machine unless the time limit
-    cuts the steps short.
+    gradient steps at most, None for what the number of drawn slices asks for; patience: evaluations without a gain
+    before stopping early. Results repeat on the same machine unless the time limit cuts the steps short.
     """
 
     prompting: str | None = None
@@ -70,6 +68,9 @@ class Tuner:
 
     under = Calibration()
 
+    keeps_features = True
+    """Of the drawn slices, unless prompts steer the encoder."""
+
     most_evaluated = 6
     """Slices that the held-out part is looked at on."""
 
@@ -89,9 +90,7 @@ class Tuner:
         self.generator = torch.Generator().manual_seed(options.seed)
         self.training, self.held_out = self._split()
         shapes = backbone.prompt_shapes(prompting)
-        self._head_alone = not shapes
-        # Without deep prompts, every slice is seen once.
-        keep = bool(shapes) and not any(name.startswith("encoder") for name in shapes)
+        keep = self.keeps_features and not any(name.startswith("encoder") for name in shapes)
         self.cache = FeatureCache(
             drawing,
             self.training,
@@ -106,15 +105,11 @@ class Tuner:
         self.best_prompting = self.prompting
         self.best_dsc: float | None = None
         self.best_step = 0
-        # Without deep prompts, the first guess is all there is to learn.
-        self.steps = options.steps or (0 if self._head_alone else self._usual_steps())
+        self.steps = options.steps or min(_FEWEST_STEPS + _STEPS_PER_SLICE * len(drawing.slices), _MOST_STEPS)
         self.steps_taken = 0
         self.earlier: ClassToken | None = None
         self._highest_dsc = 0.0
         self._at_once = _BATCH
-
-    def _usual_steps(self) -> int:
-        return min(_FEWEST_STEPS + _STEPS_PER_SLICE * len(self.drawing.slices), _MOST_STEPS)
 
     def _short_of_time(self) -> bool:
         """Whether views beyond one per slice would take time from the tuning itself."""
@@ -129,21 +124,17 @@ class Tuner:
     ) -> None:
         options = self.options
         try:
-            numbers = self._start(ready, report, improved)
+            numbers = self._start(ready, improved)
         except InterruptedError:
             if not self.best:
                 raise
             return
         self.best_prompting, steps = self.prompting, self.steps
-        parameters = {
-            name: value[None].clone().requires_grad_(not is_direction(name)) for name, value in numbers.items()
-        }
+        parameters = {name: value[None].clone().requires_grad_() for name, value in numbers.items()}
         self._keep_if_better(parameters, 0)
         improved()
-        if not steps:
-            return
         self.cache.augment(self._short_of_time)
-        head = [p for n, p in parameters.items() if n.startswith("head") and p.requires_grad]
+        head = [p for n, p in parameters.items() if n.startswith("head")]
         deep = [p for n, p in parameters.items() if not n.startswith("head")]
         optimizer = torch.optim.Adam([{"params": head, "share": 0.3}, {"params": deep, "share": 1.0}], lr=options.rate)
         stale, dsc = 0, self.best_dsc
@@ -200,23 +191,21 @@ class Tuner:
             total += float(loss.detach())
         return total
 
-    def _start(
-        self, ready: Callable[[], None], report: Callable[[TuningProgress], None], improved: Callable[[], None]
-    ) -> dict[str, Tensor]:
+    def _start(self, ready: Callable[[], None], improved: Callable[[], None]) -> dict[str, Tensor]:
         """The numbers that gradients start from; InterruptedError if it was cancelled before there are any."""
-        points = self._points()
+        points, truth = self._points()
         ready()
-        return self._first_guess(points, report, improved) | self._deep_prompts()
+        return self._first_guess(points, truth, improved) | self._deep_prompts()
 
     def _pull(self, parameters: Mapping[str, Tensor]) -> Tensor | None:
         """What is added to the loss, whatever the drawing."""
         return None
 
-    def _points(self, prompts: Prompts | None = None) -> Points:
-        """Some known pixels of every slice, as they are seen under these prompts."""
-        found: list[Points] = []
+    def _points(self, prompts: Prompts | None = None) -> tuple[Tensor, Tensor]:
+        """Embeddings (V, C) of some known pixels of every slice, under these prompts, and the pixels' targets (V,)."""
+        embeddings, targets = [], []
         drawn = self.drawing.slices
-        per_slice = max(_LEAST_PER_SLICE, _PROBE_PIXELS // len(drawn))
+        per_slice = max(200, 2 * _PROBE_PIXELS // len(drawn))
         of_empty = round(per_slice * self.drawing.empty_weight)
         for number, part in enumerate(drawn):
             known = self.training[number][0]
@@ -228,46 +217,31 @@ class Tuner:
                 if features is None:
                     image = part.image[None].to(self.device)
                     features = self.encode(image) if prompts is None else self.backbone.encode(image, prompts)
-                maps = self.backbone.decode_levels(features, prompts)
+                embedding = full_resolution(self.backbone.decode(features, prompts), features.size)[0].cpu()
             count = of_empty if part.empty else per_slice
-            pixels = sample_pixels(part, known, count, self.generator)
-            embedding, levels = at_pixels(maps, features.size, pixels)
-            truth = part.target[0][pixels[:, 0], pixels[:, 1]]
-            found.append(Points(embedding, levels, tuple(x.shape[1] for x in maps), truth))
-        return Points.together(found)
+            for pixels in sample_pixels(part.target[0], known, count, self.generator):
+                embeddings.append(embedding[:, pixels[:, 0], pixels[:, 1]].T)
+                targets.append(part.target[0][pixels[:, 0], pixels[:, 1]])
+        return torch.cat(embeddings), torch.cat(targets)
 
-    def _first_guess(
-        self, points: Points, report: Callable[[TuningProgress], None], improved: Callable[[], None]
-    ) -> dict[str, Tensor]:
-        """The head: directions in closed form, which are worth a look by themselves, then tokens that a probe fits,
-        from prototypes of the drawn and undrawn pixels' embeddings on.
-
-        Tokens fit the drawn scan's pixels, and others less: where these are what is learned for, directions alone say
-        more.
-        """
-        directions, offset = fit_directions(points)
-        probe_steps = 0 if self._head_alone and self.drawing.is_for_others else self.options.probe_steps
+    def _first_guess(self, points: Tensor, truth: Tensor, improved: Callable[[], None]) -> dict[str, Tensor]:
+        """Head tokens: prototypes of the drawn and undrawn pixels' embeddings, then a probe on the same embeddings."""
+        inside = truth > 0.5
         numbers = {
-            "head.foreground": kmeans(points.embedding[points.inside], HEAD_TOKENS, self.generator),
-            "head.background": kmeans(points.embedding[~points.inside], HEAD_TOKENS, self.generator),
-            "head.log_scale": torch.tensor([math.log(FAINT_SCALE if probe_steps else SILENT_SCALE)]),
-            "head.offset": offset,
-            **directions,
+            "head.foreground": kmeans(points[inside], HEAD_TOKENS, self.generator),
+            "head.background": kmeans(points[~inside], HEAD_TOKENS, self.generator),
+            "head.log_scale": torch.tensor([math.log(INITIAL_SCALE)]),
+            "head.offset": torch.zeros(1),
         }
         head_alone = next((v for v in self.backbone.prompting_variants if not self.backbone.prompt_shapes(v)), None)
-        if head_alone is not None:
-            self.best_prompting = head_alone
-            self.best = {name: value.to(self.device) for name, value in numbers.items()}
-            improved()
 
-        started = time.monotonic()
+        def glimpse(step: int, loss: float, head: Mapping[str, Tensor]) -> None:
+            if step == GLIMPSE_STEPS and head_alone is not None:
+                self.best_prompting = head_alone
+                self.best = {name: value.clone().to(self.device) for name, value in head.items()}
+                improved()
 
-        def tell(step: int, loss: float) -> None:
-            if self._head_alone and not self.steps:
-                left = (probe_steps - step) * (time.monotonic() - started) / step
-                report(TuningProgress(step, probe_steps, loss, None, left))
-
-        return self._fit_head(numbers, points, probe_steps, tell)
+        return self._fit_head(numbers, points, truth, glimpse)
 
     def _check_cancelled(self) -> None:
         if self.cancelled():
@@ -276,11 +250,12 @@ class Tuner:
     def _fit_head(
         self,
         numbers: Mapping[str, Tensor],
-        points: Points,
-        steps: int,
-        tell: Callable[[int, float], None] = lambda step, loss: None,
+        points: Tensor,
+        truth: Tensor,
+        tell: Callable[[int, float, Mapping[str, Tensor]], None] = lambda step, loss, numbers: None,
+        beside: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        found = fit_head(numbers, points, steps, self._check_cancelled, tell)
+        found = fit_head(numbers, points, truth, self.options.probe_steps, self._check_cancelled, tell, beside)
         return {name: value.to(self.device) for name, value in found.items()}
 
     def _deep_prompts(self) -> dict[str, Tensor]:

@@ -1,9 +1,9 @@
 """Tuning: the tokens of one class from a few drawn slices, on a backbone that does not change.
 
-A first guess comes in closed form from what the backbone makes of the drawn pixels: directions of all its levels, and
-prototypes of the embeddings, which a probe fits. Where there are deep prompts, gradients tune them and the head. Tuning
-stops early, and goes back, when a held-out part of the drawing suffers. After a correction, it goes on from the token
-that there is, or learns the head anew.
+Without deep prompts, a head is learned of what all levels of the backbone make of the drawn pixels. With them, a first
+guess comes in closed form from these pixels' embeddings (prototypes), then a probe fits the head alone, then gradients
+tune the deep prompts too; tuning stops early, and goes back, when a held-out part of the drawing suffers. After a
+correction, it goes on from the token that there is.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.learning.correcting import Corrector, goes_on_from, outweighs, stays
 from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
+from PromptSegLib.learning.head_tuner import HeadChanger, HeadTuner
 from PromptSegLib.learning.shapes import is_in_pieces
 from PromptSegLib.learning.tuner import Tuner, TuningOptions, TuningProgress
 from PromptSegLib.networks.backbone import Backbone, BackboneModule, Features, count_parameters
@@ -73,11 +74,14 @@ def tune(
     """
     options = options or TuningOptions()
     name = checked_name(name)
-    prompting = options.prompting or backbone.default_prompting
-    token_shapes(backbone, prompting)
+    if options.prompting is not None:
+        backbone.prompt_shapes(options.prompting)
     started = time.monotonic()
     reference = BackboneReference(backbone.name, backbone.fingerprint(), backbone.preset_name)
     drawing, encode = prepare_drawing(scans), encode or backbone.encode
+    usual = backbone.default_prompting if drawing.is_for_others else backbone.in_scan_prompting
+    prompting = options.prompting or usual
+    deep = bool(backbone.prompt_shapes(prompting))
     profile = Profile.of([scan_statistics(scan.image) for scan in scans])
     of_others = before is not None and before.is_of_others(profile)
     if before is not None and of_others and stays(before, drawing, reference.fingerprint):
@@ -86,9 +90,15 @@ def tune(
     if before is not None and goes_on_from(before, drawing, reference.fingerprint, prompting, keeps):
         if drawing.spacing_mm != before.spacing_mm:
             drawing = prepare_drawing(scans, like=before)
-        tuner: Tuner = Corrector(before, drawing, backbone, encode, options, started, cancelled, keeps)
+        if keeps and before.has_directions:
+            tuner: Tuner = HeadChanger(before, drawing, backbone, encode, options, started, cancelled)
+        elif keeps or deep:
+            tuner = Corrector(before, drawing, backbone, encode, options, started, cancelled, keeps)
+        else:
+            tuner = HeadTuner(drawing, backbone, encode, options, prompting, started, cancelled)
     else:
-        tuner = Tuner(drawing, backbone, encode, options, prompting, started, cancelled)
+        make = Tuner if deep else HeadTuner
+        tuner = make(drawing, backbone, encode, options, prompting, started, cancelled)
 
     def token(calibration: Calibration) -> ClassToken:
         earlier = tuner.earlier
@@ -169,5 +179,5 @@ def require_backbone(token: ClassToken, backbone: Backbone, fingerprint: str | N
 
 def token_shapes(backbone: Backbone, prompting: str) -> dict[str, tuple[int, ...]]:
     """Shape of every number in a token of this backbone and prompting."""
-    channels = backbone.level_channels
-    return backbone.prompt_shapes(prompting) | head_shapes(channels[0], channels)
+    deep = backbone.prompt_shapes(prompting)
+    return deep | head_shapes(backbone.embedding_channels, () if deep else backbone.level_channels)

@@ -72,20 +72,23 @@ class Backbone(Protocol):
 
     @property
     def default_prompting(self) -> str:
-        """The variant that a class is tuned with unless another is asked for."""
+        """The variant that a class is tuned with for other scans unless another is asked for."""
         ...
 
     @property
-    def deep_prompting(self) -> str:
-        """The variant that it is tuned with where deep prompts are asked for."""
+    def in_scan_prompting(self) -> str:
+        """The variant that it is tuned with, likewise, where the rest of the drawn scan is to be found."""
         ...
 
     @property
     def device(self) -> torch.device: ...
 
     @property
+    def embedding_channels(self) -> int: ...
+
+    @property
     def level_channels(self) -> tuple[int, ...]:
-        """Channels of each map of `decode_levels`, the embedding's first."""
+        """Channels of each map of `decode_levels`."""
         ...
 
     def prompt_shapes(self, variant: str) -> dict[str, tuple[int, ...]]:
@@ -97,12 +100,12 @@ class Backbone(Protocol):
         ...
 
     def decode(self, features: Features, prompts: Prompts | None = None) -> Tensor:
-        """Features -> embedding (N * R, C, *spatial), spatial of the finest map."""
+        """Features -> embedding (N * R, embedding_channels, *spatial), spatial of the finest map."""
         ...
 
     def decode_levels(self, features: Features, prompts: Prompts | None = None) -> tuple[Tensor, ...]:
-        """The embedding, and all other maps (N * R, C, *spatial) that it was made of: what the coarser levels of the
-        decoder made, finer before coarser, then the features themselves."""
+        """The embedding, and the other maps (N * R, C, *spatial) that a head can look at: those of coarser levels of
+        the decoder, finer before coarser, then the features themselves; none in families whose heads do not."""
         ...
 
     def prompt_inputs(self, image: Tensor) -> dict[str, list[Tensor]]:
@@ -140,8 +143,8 @@ class BackboneModule(nn.Module, ABC):
         return self.preset.default_prompting
 
     @property
-    def deep_prompting(self) -> str:
-        return self.preset.deep_prompting
+    def in_scan_prompting(self) -> str:
+        return self.preset.in_scan_prompting
 
     @property
     def device(self) -> torch.device:
@@ -149,11 +152,11 @@ class BackboneModule(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def level_channels(self) -> tuple[int, ...]: ...
+    def embedding_channels(self) -> int: ...
 
     @property
-    def embedding_channels(self) -> int:
-        return self.level_channels[0]
+    def level_channels(self) -> tuple[int, ...]:
+        return (self.embedding_channels,)
 
     @abstractmethod
     def prompt_shapes(self, variant: str) -> dict[str, tuple[int, ...]]: ...
@@ -162,10 +165,10 @@ class BackboneModule(nn.Module, ABC):
     def encode(self, image: Tensor, prompts: Prompts | None = None, *, paired: bool = False) -> Features: ...
 
     @abstractmethod
-    def decode_levels(self, features: Features, prompts: Prompts | None = None) -> tuple[Tensor, ...]: ...
+    def decode(self, features: Features, prompts: Prompts | None = None) -> Tensor: ...
 
-    def decode(self, features: Features, prompts: Prompts | None = None) -> Tensor:
-        return self.decode_levels(features, prompts)[0]
+    def decode_levels(self, features: Features, prompts: Prompts | None = None) -> tuple[Tensor, ...]:
+        return (self.decode(features, prompts),)
 
     @abstractmethod
     def prompt_inputs(self, image: Tensor) -> dict[str, list[Tensor]]: ...

@@ -16,9 +16,9 @@ class Preset:
     prompting_variants: ClassVar[tuple[str, ...]]
     """Which blocks have deep prompts; the head has tokens in all variants."""
     default_prompting: ClassVar[str]
-    """What a class is tuned with unless another variant is asked for."""
-    deep_prompting: ClassVar[str]
-    """What it is tuned with where deep prompts are asked for."""
+    """What a class is tuned with for other scans unless another variant is asked for."""
+    in_scan_prompting: ClassVar[str]
+    """What it is tuned with, likewise, where the rest of the drawn scan is to be found."""
     widest_prompting: ClassVar[str]
     """The variant that holds the prompts of all others: base classes have them."""
 
@@ -42,7 +42,7 @@ class PUNetPreset(Preset):
 
     family = "PUNet"
     prompting_variants = ("start", "end", "encoder", "decoder", "full")
-    default_prompting, deep_prompting = "end", "decoder"
+    default_prompting, in_scan_prompting = "decoder", "end"
     widest_prompting = "full"
 
     window: tuple[int, ...]
@@ -71,7 +71,7 @@ class TransformerPreset(Preset):
     """
 
     prompting_variants = ("shallow", "deep")
-    default_prompting = deep_prompting = widest_prompting = "deep"
+    default_prompting = in_scan_prompting = widest_prompting = "deep"
 
     features: int
     embedding_channels: int = 32

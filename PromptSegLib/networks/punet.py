@@ -160,6 +160,10 @@ class PUNet(BackboneModule):
                 parameter.data = parameter.data.contiguous(memory_format=_CHANNELS_LAST[preset.dimensions])
 
     @property
+    def embedding_channels(self) -> int:
+        return self.preset.channels[0]
+
+    @property
     def level_channels(self) -> tuple[int, ...]:
         levels = tuple(self.preset.channels[:-1])
         return levels + levels
@@ -199,6 +203,9 @@ class PUNet(BackboneModule):
         halves = [level.from_skip(skip) for level, skip in zip(levels, reversed(skips), strict=True)]
         halves[0] = halves[0] + levels[0].from_below(bottom, tuple(halves[0].shape[2:]))
         return replace(features, maps=tuple(reversed(halves)))
+
+    def decode(self, features: Features, prompts: Prompts | None = None) -> Tensor:
+        return self.decode_levels(features, prompts)[0]
 
     def decode_levels(self, features: Features, prompts: Prompts | None = None) -> tuple[Tensor, ...]:
         levels, shared = self._decoder_levels(), features

@@ -83,21 +83,13 @@ class PromptedSwinUNETR(PromptedTransformer):
             net.encoder10(last),
         ]
 
-    @property
-    def level_channels(self) -> tuple[int, ...]:
-        n = self.preset.features
-        return self.preset.embedding_channels, n, 2 * n, 4 * n, 8 * n, n, n, 2 * n, 4 * n, 8 * n, 16 * n
-
-    def decode_maps(self, maps: tuple[Tensor, ...]) -> list[Tensor]:
+    def decode_maps(self, maps: tuple[Tensor, ...]) -> Tensor:
         net = self.net
         *skips, x = maps
         decoders = (net.decoder5, net.decoder4, net.decoder3, net.decoder2, net.decoder1)
-        found: list[Tensor] = []
         for decoder, skip in zip(decoders, reversed(skips), strict=True):
             x = decoder(x, skip)
-            found.insert(0, x)
-        # The embedding is a linear map of the finest level.
-        return [net.out(x), *found[1:]]
+        return cast(Tensor, net.out(x))
 
 
 def _mask(stage: Any, x: Tensor) -> Tensor:

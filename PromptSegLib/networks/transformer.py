@@ -9,7 +9,6 @@ block's own prompts replace those that arrive.
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +31,10 @@ class PromptedTransformer(BackboneModule):
     preset: TransformerPreset
 
     @property
+    def embedding_channels(self) -> int:
+        return self.preset.embedding_channels
+
+    @property
     @abstractmethod
     def multiple(self) -> int:
         """Images are padded to multiples of this, in pixels."""
@@ -49,8 +52,8 @@ class PromptedTransformer(BackboneModule):
         """
 
     @abstractmethod
-    def decode_maps(self, maps: tuple[Tensor, ...]) -> list[Tensor]:
-        """Embedding (M, embedding_channels, h, w) at the padded image's size, then the maps of the coarser levels."""
+    def decode_maps(self, maps: tuple[Tensor, ...]) -> Tensor:
+        """Embedding (M, embedding_channels, h, w) at the padded image's size."""
 
     def prompt_shapes(self, variant: str) -> dict[str, tuple[int, ...]]:
         self.preset.check_prompting(variant)
@@ -67,12 +70,10 @@ class PromptedTransformer(BackboneModule):
             tuple(m.repeat(results // len(m), 1, 1, 1) for m in maps), tuple(image.shape[2:]), results // images
         )
 
-    def decode_levels(self, features: Features, prompts: Prompts | None = None) -> tuple[Tensor, ...]:
+    def decode(self, features: Features, prompts: Prompts | None = None) -> Tensor:
         rows, columns = features.size
-        maps = [*self.decode_maps(features.maps), *features.maps]
-        strides = [maps[0].shape[-1] // x.shape[-1] for x in maps]
-        cut = (x[..., : -(-rows // s), : -(-columns // s)] for x, s in zip(maps, strides, strict=True))
-        return replace(features, maps=tuple(cut)).for_classes(class_count(prompts)).maps
+        embedding = self.decode_maps(features.maps)[..., :rows, :columns]
+        return Features((embedding,), features.size, features.classes).for_classes(class_count(prompts)).maps[0]
 
     @torch.no_grad()
     def prompt_inputs(self, image: Tensor) -> dict[str, list[Tensor]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -70,21 +70,13 @@ class PromptedUNETR(PromptedTransformer):
             _as_map(net.vit.norm(x), grid),
         ]
 
-    @property
-    def level_channels(self) -> tuple[int, ...]:
-        n = self.preset.features
-        return self.preset.embedding_channels, 2 * n, 4 * n, 8 * n, n, 2 * n, 4 * n, 8 * n, self.preset.hidden
-
-    def decode_maps(self, maps: tuple[Tensor, ...]) -> list[Tensor]:
+    def decode_maps(self, maps: tuple[Tensor, ...]) -> Tensor:
         net = self.net
         *skips, x = maps
         decoders = (net.decoder5, net.decoder4, net.decoder3, net.decoder2)
-        found: list[Tensor] = []
         for decoder, skip in zip(decoders, reversed(skips), strict=True):
             x = decoder(x, skip)
-            found.insert(0, x)
-        # The embedding is a linear map of the finest level.
-        return [net.out(x), *found[1:]]
+        return cast(Tensor, net.out(x))
 
     def _positions(self, grid: tuple[int, ...]) -> Tensor:
         """Position embeddings (1, C, *grid)."""

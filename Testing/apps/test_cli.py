@@ -125,17 +125,14 @@ def test_many_scans_thoroughly(run: Run, folder: Path, monkeypatch: pytest.Monke
         write_image(image.with_array(drawn_labels(truth, range(12))), folder / f"{name}_drawn.nii.gz")
     scans = ["--image", *(f"{name}.nii.gz" for name in names), "--labels", *(f"{name}_drawn.nii.gz" for name in names)]
     command = ["tune", *scans, "--complete", "--label", "1", "--name", "Organ", "--seconds", "200", "--json", "--out"]
-    assert run(*command, "plain.promptseg", "--prompting", "decoder")[0] == 0
+    assert run(*command, "plain.promptseg")[0] == 0
     code, out, err = run(*command, "thorough.promptseg", "--thorough")
     assert (code, err) == (0, "") and json.loads(out)["training"]["scans"] == 6
     plain, thorough = (load_token(folder / f"{name}.promptseg") for name in ("plain", "thorough"))
     assert plain.training.held_out_dsc is not None and thorough.training.held_out_dsc is None
     assert thorough.training.steps > plain.training.steps
     assert any(not np.array_equal(numbers, plain.numbers[name]) for name, numbers in thorough.numbers.items())
-    assert (thorough.size, thorough.name, thorough.prompting) == (plain.size, plain.name, "decoder")
-    code, _, err = run(*command, "alone.promptseg", "--thorough", "--prompting", "end")
-    assert code == 2 and "prompting 'end' has no deep prompts that could be learned thoroughly" in err
-    assert not (folder / "alone.promptseg").exists()
+    assert (thorough.size, thorough.name) == (plain.size, plain.name)
 
 
 @pytest.mark.parametrize(

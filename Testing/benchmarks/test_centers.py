@@ -144,7 +144,7 @@ def test_a_run_that_goes_on_recomputes_nothing(
     skipping = [m if m is NONE else replace(m, learn=fail) for m in methods]
     found = _study(skipping, folder / "tokens").run(again)
     assert [r.key for r in found] == [r.key for r in results]
-    assert (folder / "tokens" / "inverted-organ-end-0.promptseg").exists()
+    assert (folder / "tokens" / "inverted-organ-decoder-0.promptseg").exists()
 
 
 def _learn(key: str, backbone: BackboneModule, monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], set[str]]:

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from PromptSegLib.learning.directions import Points, at_pixels, changed, fit_directions
+from PromptSegLib.learning.directions import Points, at_pixels, changed, fit_directions, sample_body
 from PromptSegLib.learning.drawing import WorkingSlice
-from PromptSegLib.learning.probe import fit_head, sample_pixels
 from PromptSegLib.networks.head import class_logits, direction_name, head_shapes, similarity_logits
 from PromptSegLib.tokens.class_token import Calibration
 
@@ -132,16 +131,6 @@ def test_pixels_that_lie_well_on_their_side_change_nothing() -> None:
     assert all(torch.equal(same[name], head[name]) for name in head)
 
 
-def test_a_probe_leaves_directions_as_they_are() -> None:
-    points, head = make_points(), make_head()
-    told: list[int] = []
-    found = fit_head(head, points, 3, tell=lambda step, loss: told.append(step))
-    assert told == [1, 2, 3]
-    for level in range(2):
-        assert torch.equal(found[direction_name(level)], head[direction_name(level)])
-    assert not torch.equal(found["head.foreground"], head["head.foreground"])
-
-
 def test_tokens_alone_are_what_they_were() -> None:
     """The head of tokens of earlier PromptSegs."""
     maps = [torch.randn(1, channels, 6, 6) for channels in CHANNELS]
@@ -161,7 +150,7 @@ def make_slice(air: float = -1.0) -> WorkingSlice:
 
 def test_pixels_lie_inside_around_and_elsewhere_in_the_body() -> None:
     part = make_slice()
-    pixels = sample_pixels(part, part.known[0], 50, torch.Generator().manual_seed(0))
+    pixels = sample_body(part, part.known[0], 50, torch.Generator().manual_seed(0))
     inside, around, elsewhere = pixels[:50], pixels[50:100], pixels[100:]
     assert len(elsewhere) == 50
     assert (part.target[0][inside[:, 0], inside[:, 1]] == 1).all()
@@ -176,14 +165,14 @@ def test_unknown_pixels_are_never_chosen() -> None:
     part = make_slice()
     known = part.known[0].clone()
     known[:, 50:] = False
-    pixels = sample_pixels(part, known, 50, torch.Generator().manual_seed(0))
+    pixels = sample_body(part, known, 50, torch.Generator().manual_seed(0))
     assert len(pixels) and (pixels[:, 1] < 50).all()
 
 
 def test_what_is_dark_itself_is_told_from_the_air() -> None:
     part = make_slice()
     part.image[:, 60:70, 60:70] = -1
-    pixels = sample_pixels(part, part.known[0], 200, torch.Generator().manual_seed(0))
+    pixels = sample_body(part, part.known[0], 200, torch.Generator().manual_seed(0))
     outside = pixels[part.target[0][pixels[:, 0], pixels[:, 1]] == 0]
     assert (part.image[0][outside[:, 0], outside[:, 1]] < 0).any()
 
@@ -191,5 +180,5 @@ def test_what_is_dark_itself_is_told_from_the_air() -> None:
 def test_where_all_known_background_is_air_it_counts() -> None:
     part = make_slice()
     known = (part.target[0] > 0) | (part.image[0] < 0)
-    pixels = sample_pixels(part, known, 50, torch.Generator().manual_seed(0))
+    pixels = sample_body(part, known, 50, torch.Generator().manual_seed(0))
     assert (part.target[0][pixels[:, 0], pixels[:, 1]] == 0).sum() >= 50

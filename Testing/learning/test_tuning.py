@@ -79,7 +79,7 @@ def test_without_deep_prompts_every_slice_is_seen_once_and_no_gradient_step_is_m
 
     options = TuningOptions(prompting="end", probe_steps=10)
     token = tune([drawn_scan((5, 6))], "Organ", tiny_backbone(), options, encode=count, report=seen.append)
-    assert sum(calls) <= 2 + 2, "to learn from, and to look at what was held out"
+    assert sum(calls) == 2
     assert token.training.steps == 0
     assert [(progress.step, progress.steps) for progress in seen] == [(step, 10) for step in range(1, 11)]
     assert all(np.isfinite(progress.loss) and progress.seconds_left >= 0 for progress in seen)
@@ -168,7 +168,7 @@ def test_a_head_alone_comes_first() -> None:
         [drawn_scan()],
         "Organ",
         tiny_backbone(),
-        SHORT,
+        replace(FAST, prompting="decoder"),
         ready=lambda drawing: happened.append(f"{len(drawing.slices)} slices"),
         watch=lambda token: happened.append(token.prompting),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log2, prod
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -72,23 +72,6 @@ def test_a_class_trains_less_than_one_percent(name: str, weights: int, tmp_path:
     file = tmp_path / f"{name}.safetensors"
     save_backbone(network, file, {})
     assert file.stat().st_size < 14e6
-
-
-@pytest.mark.parametrize("preset", TINIES, ids=lambda preset: preset.name)
-@pytest.mark.parametrize("size", [(64, 96), (40, 72)])
-def test_levels_have_their_channels_and_cover_the_image(preset: TransformerPreset, size: tuple[int, int]) -> None:
-    network = make_network(preset)
-    prompts = make_prompts(network, "deep", 2)
-    with torch.no_grad():
-        features = network.encode(torch.rand(2, 1, *size) * 2 - 1, prompts)
-        levels = network.decode_levels(features, prompts)
-        assert torch.equal(levels[0], network.decode(features, prompts))
-    assert tuple(x.shape[1] for x in levels) == network.level_channels
-    assert levels[0].shape[2:] == size
-    for x in levels:
-        assert len(x) == 4
-        stride = 2 ** round(log2(size[1] / x.shape[3]))
-        assert tuple(x.shape[2:]) == tuple(-(-length // stride) for length in size)
 
 
 @pytest.mark.parametrize("preset", TINIES, ids=lambda preset: preset.name)

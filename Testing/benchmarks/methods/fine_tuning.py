@@ -18,7 +18,7 @@ from PromptSegLib.learning.drawing import DrawnScan, prepare_drawing
 from PromptSegLib.learning.tuning import tune
 from PromptSegLib.networks.backbone import BackboneModule, freeze
 from PromptSegLib.networks.families import build_backbone
-from PromptSegLib.networks.head import class_logits, is_direction
+from PromptSegLib.networks.head import class_logits, head_shapes
 from Testing.benchmarks.methods.method import Method, Setup, as_drawn
 from Testing.benchmarks.methods.partial import Free, adapters, biases, decoder, everything, low_rank
 from Testing.benchmarks.methods.working import Crops, Slicewise, train
@@ -57,22 +57,22 @@ class Adapted:
 def fine_tune(
     scans: Sequence[DrawnScan], setup: Setup, free: Free, rate: float, batch_statistics: bool = False
 ) -> Slicewise:
-    """From the head that tuning guesses first, without deep prompts; its directions stay.
+    """From the head that tuning of deep prompts guesses first, without these prompts.
 
     batch_statistics: normalize by those of a batch, and learn them; a trained backbone keeps its own, which four crops
     cannot replace.
     """
     until = time.monotonic() + setup.seconds
     backbone = setup.backbone
-    head_alone = next((v for v in backbone.prompting_variants if not backbone.prompt_shapes(v)), None)
-    guess = tune(scans, "Structure", backbone, replace(setup.options, prompting=head_alone, seconds=0.0))
+    deep = replace(setup.options, prompting=backbone.default_prompting, seconds=0.0)
+    guess = tune(scans, "Structure", backbone, deep)
     drawing = prepare_drawing(scans)
     net = deepcopy(backbone)
     with torch.random.fork_rng():
         torch.manual_seed(setup.seed)
         weights = [parameter.requires_grad_() for parameter in free(net)]
-    network = Adapted.of(net, guess.numbers)
-    numbers = [number.requires_grad_() for name, number in network.numbers.items() if not is_direction(name)]
+    network = Adapted.of(net, {name: guess.numbers[name] for name in head_shapes(net.embedding_channels)})
+    numbers = [number.requires_grad_() for number in network.numbers.values()]
     groups: list[dict[str, object]] = [{"params": weights, "lr": rate}, {"params": numbers, "lr": NUMBERS_RATE}]
     net.train(batch_statistics)
     train(network, groups, Crops(drawing.slices, setup.seed), until, net.device)

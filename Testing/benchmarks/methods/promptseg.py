@@ -13,7 +13,7 @@ from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.segmenter import Segmenter
-from PromptSegLib.learning.averaging import averaged, thorough_options
+from PromptSegLib.learning.averaging import averaged
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.learning.tuning import tune
 from PromptSegLib.networks.backbone import BackboneModule
@@ -41,7 +41,6 @@ def tune_token(scans: Sequence[DrawnScan], setup: Setup) -> Tuned:
 
 
 def _tune_thoroughly(scans: Sequence[DrawnScan], setup: Setup) -> Tuned:
-    setup = replace(setup, options=thorough_options(replace(setup.options, prompting=None), setup.backbone))
     tuned = tune_token(scans, setup)
     if len(scans) == 1:
         return tuned  # There are no halves of it.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.learning.tuning import measure_size
 from PromptSegLib.networks.backbone import BackboneModule
+from PromptSegLib.networks.head import head_shapes
 from PromptSegLib.networks.punet import PUNet
 from Testing.benchmarks.methods import fine_tuning
 from Testing.benchmarks.methods.fine_tuning import Adapted
@@ -57,8 +59,8 @@ def variants_of(backbone: BackboneModule, prompting: str) -> list[Variant]:
             f"the backbone {backbone.name} is a {backbone.preset.family}: variants are compared on a PUNet"
         )
     backbone.preset.check_prompting(prompting)
+    head = sum(map(prod, head_shapes(backbone.embedding_channels).values()))
     prompted = measure_size(backbone).trained
-    head = prompted["end"]
     return [
         *(Variant(_prompting(name, ours=name == prompting), prompted[name]) for name in PROMPTINGS),
         *(

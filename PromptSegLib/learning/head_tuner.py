@@ -1,0 +1,146 @@
+"""Tuning without deep prompts: a head is all that is learned, of the backbone's levels and in seconds."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from PromptSegLib.learning.directions import Points, at_pixels, changed, fit_directions, sample_body
+from PromptSegLib.learning.drawing import Drawing
+from PromptSegLib.learning.prototypes import kmeans
+from PromptSegLib.learning.tuner import Tuner, TuningOptions, TuningProgress
+from PromptSegLib.networks.backbone import Backbone, Features
+from PromptSegLib.networks.head import HEAD_TOKENS
+from PromptSegLib.tokens.class_token import Calibration, ClassToken
+
+FAINT_SCALE = 2.0
+"""Of the tokens' similarities at first, beside directions that are fitted already."""
+
+SILENT_SCALE = 1e-3
+"""Where tokens shall say nothing beside them."""
+
+_PIXELS, _LEAST_PIXELS = 2000, 100
+"""Of each kind: of all slices together, and of each slice at least."""
+
+
+class HeadTuner(Tuner):
+    """A head from a drawing: directions in closed form, which make the first preview, then tokens that a probe fits,
+    from prototypes of the embeddings on.
+
+    Tokens fit the drawn scan's pixels, and those of others less: where these are what is learned for, directions alone
+    tell more.
+    """
+
+    keeps_features = False
+
+    @cached_property
+    def _kept(self) -> dict[int, Features]:
+        return {}
+
+    def run(
+        self, ready: Callable[[], None], report: Callable[[TuningProgress], None], improved: Callable[[], None]
+    ) -> None:
+        points = self.levels_of_pixels()
+        ready()
+        directions, offset = fit_directions(points)
+        silent = self.drawing.is_for_others or not self.options.probe_steps
+        tokens = {
+            "head.foreground": kmeans(points.embedding[points.inside], HEAD_TOKENS, self.generator),
+            "head.background": kmeans(points.embedding[~points.inside], HEAD_TOKENS, self.generator),
+            "head.log_scale": torch.tensor([math.log(SILENT_SCALE if silent else FAINT_SCALE)]),
+            "head.offset": offset,
+        }
+        self._show(tokens | directions, improved)
+        if silent:
+            return
+        started, steps = time.monotonic(), self.options.probe_steps
+
+        def tell(step: int, loss: float, head: Mapping[str, Tensor]) -> None:
+            left = (steps - step) * (time.monotonic() - started) / step
+            report(TuningProgress(step, steps, loss, self.best_dsc, left))
+
+        along = points.along(directions)
+        try:
+            tokens = self._fit_head(tokens, points.embedding, points.truth, tell, along)
+        except InterruptedError:
+            return
+        self._show(tokens | directions, improved)
+
+    def _show(self, numbers: Mapping[str, Tensor], improved: Callable[[], None]) -> None:
+        self._keep_if_better({name: value[None].to(self.device) for name, value in numbers.items()}, 0)
+        improved()
+
+    def levels_of_pixels(self) -> Points:
+        """Some known pixels of every slice, as the backbone sees them without prompts."""
+        found: list[Points] = []
+        drawn = self.drawing.slices
+        per_slice = max(_LEAST_PIXELS, _PIXELS // len(drawn))
+        of_empty = round(per_slice * self.drawing.empty_weight)
+        for number, part in enumerate(drawn):
+            known = self.training[number][0]
+            if not known.any():
+                continue
+            self._check_cancelled()
+            features = self._features(number)
+            with torch.no_grad():
+                levels = self.backbone.decode_levels(features)
+            pixels = sample_body(part, known, of_empty if part.empty else per_slice, self.generator)
+            truth = part.target[0][pixels[:, 0], pixels[:, 1]]
+            found.append(
+                Points(*at_pixels(levels, features.size, pixels), tuple(level.shape[1] for level in levels), truth)
+            )
+        return Points.together(found)
+
+    def _logits(self, parameters: dict[str, Tensor], number: int) -> Tensor:
+        with torch.no_grad():
+            return self._class_logits(self._features(number), parameters).cpu()
+
+    def _features(self, number: int) -> Features:
+        """Of a drawn slice; kept of those that are looked at again."""
+        if number in self._kept:
+            return self._kept[number]
+        with torch.no_grad():
+            features = self.encode(self.drawing.slices[number].image[None].to(self.device))
+        if number in self.evaluated:
+            self._kept[number] = features
+        return features
+
+
+class HeadChanger(HeadTuner):
+    """A change of a token's directions towards a drawing, drawn towards none: the token knows other scans than these.
+    Its calibration stays.
+
+    share: of the change that is kept.
+    """
+
+    def __init__(
+        self,
+        token: ClassToken,
+        drawing: Drawing,
+        backbone: Backbone,
+        encode: Callable[[Tensor], Features],
+        options: TuningOptions,
+        started: float,
+        cancelled: Callable[[], bool],
+        share: float = 0.5,
+    ):
+        self.under, self._share = token.calibration, share
+        self._numbers = {name: torch.from_numpy(n.copy()) for name, n in token.numbers.items()}
+        super().__init__(drawing, backbone, encode, options, token.prompting, started, cancelled)
+        self.earlier = token
+
+    def run(
+        self, ready: Callable[[], None], report: Callable[[TuningProgress], None], improved: Callable[[], None]
+    ) -> None:
+        points = self.levels_of_pixels()
+        ready()
+        new = changed(self._numbers, points, self.under)
+        self._show({name: torch.lerp(old, new[name], self._share) for name, old in self._numbers.items()}, improved)
+
+    def calibration(self) -> Calibration:
+        return self.under
