@@ -115,7 +115,7 @@ def main(
 
     def set_up(path: Path) -> Setup:
         network = load_backbone(path, find_device(device))
-        options = TuningOptions(prompting=prompting, seconds=seconds)
+        options = TuningOptions(prompting=prompting or None, seconds=seconds)
         return Setup(network, options, times=times)
 
     if only == "variants":
