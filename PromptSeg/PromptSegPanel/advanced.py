@@ -20,7 +20,7 @@ from PromptSegPanel.installing import WHEELHOUSE_SETTING
 
 DEVICE_SETTING = "PromptSeg/Device"
 BACKBONE_SETTING = "PromptSeg/Backbone"
-PROMPTING_SETTING = "PromptSeg/Prompting"
+PROMPTING_SETTING = "PromptSeg/WhatIsLearned"
 
 
 class AdvancedSection:
@@ -57,8 +57,8 @@ class AdvancedSection:
         self._controller.engine.options = self._options
 
     @property
-    def prompting(self) -> str:
-        return str(self._ui.promptingComboBox.currentData)
+    def prompting(self) -> str | None:
+        return str(self._ui.promptingComboBox.currentData) or None
 
     @property
     def anew(self) -> bool:
@@ -83,10 +83,10 @@ class AdvancedSection:
         settings = slicer.app.userSettings()
         settings.setValue(DEVICE_SETTING, options.device)
         settings.setValue(BACKBONE_SETTING, options.backbone)
-        settings.setValue(PROMPTING_SETTING, self.prompting)
+        settings.setValue(PROMPTING_SETTING, self.prompting or "")
         settings.setValue(WHEELHOUSE_SETTING, self._ui.wheelhousePathLineEdit.currentPath)
         self._controller.engine.options = options
-        self._controller.training = replace(self._controller.training, prompting=self.prompting or None, anew=self.anew)
+        self._controller.training = replace(self._controller.training, prompting=self.prompting, anew=self.anew)
         self._controller.refresh()
 
     def _choose_backbone(self) -> None:

@@ -190,7 +190,7 @@ class Session:
 
         Args:
             seconds: upper limit per class.
-            prompting: one of the backbone's variants, None for its default.
+            prompting: one of the backbone's variants, None for what suits the drawing.
             anew: do not go on from the tokens that there are.
             checkpoint: called with key and token whenever a token got better.
             cancelled: asked often; the best tokens so far are then returned.

@@ -67,6 +67,8 @@ def learn_difference(
             token, drawing, backbone, backbone.encode, options, time.monotonic(), cancelled, share=1.0
         )
         changer.run(lambda: None, report, lambda: None)
+        if cancelled():
+            raise InterruptedError("learning was cancelled")
         return _difference(changer.best, token), 0
     tuner = _DifferenceTuner(token, drawing, backbone, options, cancelled)
     tuner.run(lambda: None, report, lambda: None)

@@ -84,21 +84,32 @@ def at_pixels(maps: Sequence[Tensor], size: tuple[int, ...], pixels: Tensor) -> 
     grid = (2 * pixels.flip(1) + 1) / torch.tensor(size).flip(0) - 1
 
     def at(x: Tensor) -> Tensor:
-        where = grid[None, None].to(x)
-        return F.grid_sample(x, where, padding_mode="border", align_corners=False)[0, :, 0].T.cpu()
+        return F.grid_sample(x, grid[None, None], padding_mode="border", align_corners=False)[0, :, 0].T
 
-    levels = [at(x.float()) for x in maps]
+    # On the CPU: Apple's graphics cards cannot in all versions of torch.
+    levels = [at(x.float().cpu()) for x in maps]
     return F.normalize(levels[0], dim=1), torch.cat(levels, dim=1)
 
 
-def sample_body(part: WorkingSlice, known: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def is_dark(slices: Sequence[WorkingSlice]) -> bool:
+    """Whether the structure is mostly air on these slices."""
+    inside = [part.image[part.known & (part.target > 0.5)] for part in slices]
+    return bool((torch.cat(inside) <= _AIR).float().mean() > 0.5)
+
+
+def sample_body(
+    part: WorkingSlice, known: Tensor, count: int, generator: torch.Generator, with_air: bool = False
+) -> Tensor:
     """Indices (V, 2) of known pixels (h, w) of a slice: inside, around the structure, and anywhere else; at most
-    ``count`` of each. Air is left out, which only tells that there is a body, unless the structure is dark itself or
-    there is nothing else."""
+    ``count`` of each.
+
+    with_air: for a structure that is dark itself. Else air is left out where there is anything else: it only tells
+    that there is a body.
+    """
     inside = known & (part.target[0] > 0.5)
     around = reached(part.target[0], _AROUND)
     outside, bright = known & (part.target[0] <= 0.5), part.image[0] > _AIR
-    if bright[outside].any() and not (inside.any() and bright[inside].float().mean() < 0.5):
+    if bright[outside].any() and not with_air:
         outside = outside & bright
     return torch.cat(some_of_each((inside, outside & around, outside & ~around), count, generator))
 
@@ -110,13 +121,16 @@ def fit_directions(points: Points) -> tuple[dict[str, Tensor], Tensor]:
     return _by_level(scale * direction, points.channels), (scale * offset + shift).reshape(1)
 
 
+def logits_of(points: Points, numbers: Mapping[str, Tensor]) -> Tensor:
+    """(V,), by the numbers of a head, without a leading class axis."""
+    return points.similar({name: value[None] for name, value in numbers.items()})[0] + points.along(numbers)
+
+
 def changed(numbers: Mapping[str, Tensor], points: Points, under: Calibration) -> dict[str, Tensor]:
     """Numbers of a token, without a leading class axis, with other directions and another offset, which find these
     pixels better under its calibration: each is moved towards the side that it belongs on, and asks for nothing if it
     lies there by a margin already."""
-    own = {name: value.cpu() for name, value in numbers.items()}
-    similar = points.similar({name: value[None] for name, value in own.items() if name.startswith("head")})[0]
-    logits = under.scale * (similar + points.along(own)) + under.offset
+    logits = under.scale * logits_of(points, numbers) + under.offset
     side = 2 * points.inside.float() - 1
     missing = side * (_MARGIN - side * logits).clamp_min(0)
     direction, offset = _ridge(points, missing / under.scale, _SHRINKING_OF_DIFFERENCE)
@@ -157,4 +171,8 @@ def _as_logits(scores: Tensor, truth: Tensor) -> tuple[float, float]:
 
     optimizer.step(closure)
     scale, offset = numbers.detach()
-    return float(scale.clamp(_FLATTEST, _STEEPEST)), float(offset)
+    if not (scale > 0 and numbers.isfinite().all()):
+        return _STEEPEST, 0.0
+    kept = scale.clamp(_FLATTEST, _STEEPEST)
+    # The threshold stays.
+    return float(kept), float(offset * kept / scale)

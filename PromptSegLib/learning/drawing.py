@@ -76,8 +76,9 @@ class WorkingSlice:
 class Drawing:
     """The drawn slices of all scans at one working spacing.
 
-    empty_share: of what is learned from, how much may show nothing of the structure where some of it does; place and
-    height: of the structure in the body, size and shapes: if they can be told.
+    is_complete: whether all slices of all scans are known; empty_share: of what is learned from, how much may show
+    nothing of the structure where some of it does; place and height: of the structure in the body, size and shapes: if
+    they can be told.
     """
 
     slices: tuple[WorkingSlice, ...]
@@ -86,6 +87,7 @@ class Drawing:
     window: Window
     pieces: str
     scans: int
+    is_complete: bool = False
     empty_share: float = EMPTY_SHARE
     place: Place | None = None
     height: Height | None = None
@@ -95,7 +97,7 @@ class Drawing:
     @property
     def is_for_others(self) -> bool:
         """Whether it is for other scans that one learns from it: there are several, or nothing is left to find."""
-        return self.scans > 1 or self.size is not None
+        return self.scans > 1 or self.is_complete
 
     @cached_property
     def empty_weight(self) -> float:
@@ -165,6 +167,9 @@ def prepare_drawing(
         window=windows[0],
         pieces=pieces,
         scans=len(scans),
+        is_complete=all(
+            len(set(scan.annotation.slices)) == stack.shape[0] for scan, stack in zip(scans, stacks, strict=True)
+        ),
         empty_share=empty_share,
         place=Place.of(np.concatenate(offsets)),
         height=Height.of([found for found in levels if found is not None]),

@@ -1,4 +1,4 @@
-"""Features of the drawn slices, or what was decoded of them, computed once and cut to training crops."""
+"""Features of the drawn slices, computed once and cut to training crops."""
 
 from __future__ import annotations
 

@@ -10,13 +10,17 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from PromptSegLib.learning.directions import Points, at_pixels, changed, fit_directions, sample_body
+from PromptSegLib.learning.directions import Points, at_pixels, changed, fit_directions, is_dark, logits_of, sample_body
 from PromptSegLib.learning.drawing import Drawing
+from PromptSegLib.learning.holding_out import dice
 from PromptSegLib.learning.prototypes import kmeans
 from PromptSegLib.learning.tuner import Tuner, TuningOptions, TuningProgress
 from PromptSegLib.networks.backbone import Backbone, Features
 from PromptSegLib.networks.head import HEAD_TOKENS
 from PromptSegLib.tokens.class_token import Calibration, ClassToken
+
+AGREES_FROM = 0.3
+"""DSC on the drawn pixels below which an earlier token is of something else."""
 
 FAINT_SCALE = 2.0
 """Of the tokens' similarities at first, beside directions that are fitted already."""
@@ -36,7 +40,8 @@ class HeadTuner(Tuner):
     tell more.
     """
 
-    keeps_features = False
+    before: ClassToken | None = None
+    """What was learned from an earlier state of the drawing: what it knows beyond its numbers stays if it agrees."""
 
     @cached_property
     def _kept(self) -> dict[int, Features]:
@@ -47,6 +52,8 @@ class HeadTuner(Tuner):
     ) -> None:
         points = self.levels_of_pixels()
         ready()
+        if self.before is not None and self._agrees(self.before, points):
+            self.earlier = self.before
         directions, offset = fit_directions(points)
         silent = self.drawing.is_for_others or not self.options.probe_steps
         tokens = {
@@ -71,9 +78,15 @@ class HeadTuner(Tuner):
             return
         self._show(tokens | directions, improved)
 
+    def _agrees(self, token: ClassToken, points: Points) -> bool:
+        """Whether the token finds more than next to nothing of these pixels."""
+        logits = logits_of(points, {name: torch.from_numpy(n.copy()) for name, n in token.numbers.items()})
+        return dice(logits, points.truth, torch.ones_like(logits)) >= AGREES_FROM
+
     def _show(self, numbers: Mapping[str, Tensor], improved: Callable[[], None]) -> None:
-        self._keep_if_better({name: value[None].to(self.device) for name, value in numbers.items()}, 0)
-        improved()
+        _, better = self._keep_if_better({name: value[None].to(self.device) for name, value in numbers.items()}, 0)
+        if better:
+            improved()
 
     def levels_of_pixels(self) -> Points:
         """Some known pixels of every slice, as the backbone sees them without prompts."""
@@ -81,6 +94,7 @@ class HeadTuner(Tuner):
         drawn = self.drawing.slices
         per_slice = max(_LEAST_PIXELS, _PIXELS // len(drawn))
         of_empty = round(per_slice * self.drawing.empty_weight)
+        dark = is_dark(drawn)
         for number, part in enumerate(drawn):
             known = self.training[number][0]
             if not known.any():
@@ -89,7 +103,7 @@ class HeadTuner(Tuner):
             features = self._features(number)
             with torch.no_grad():
                 levels = self.backbone.decode_levels(features)
-            pixels = sample_body(part, known, of_empty if part.empty else per_slice, self.generator)
+            pixels = sample_body(part, known, of_empty if part.empty else per_slice, self.generator, dark)
             truth = part.target[0][pixels[:, 0], pixels[:, 1]]
             found.append(
                 Points(*at_pixels(levels, features.size, pixels), tuple(level.shape[1] for level in levels), truth)
@@ -115,7 +129,7 @@ class HeadChanger(HeadTuner):
     """A change of a token's directions towards a drawing, drawn towards none: the token knows other scans than these.
     Its calibration stays.
 
-    share: of the change that is kept.
+    share: of the change that is kept; nothing is held out, since nothing is chosen by it.
     """
 
     def __init__(
@@ -133,11 +147,18 @@ class HeadChanger(HeadTuner):
         self._numbers = {name: torch.from_numpy(n.copy()) for name, n in token.numbers.items()}
         super().__init__(drawing, backbone, encode, options, token.prompting, started, cancelled)
         self.earlier = token
+        self.best = {name: value.to(self.device) for name, value in self._numbers.items()}
+
+    def _split(self) -> tuple[list[Tensor], list[Tensor]]:
+        return [part.known for part in self.drawing.slices], [torch.zeros_like(p.known) for p in self.drawing.slices]
 
     def run(
         self, ready: Callable[[], None], report: Callable[[TuningProgress], None], improved: Callable[[], None]
     ) -> None:
-        points = self.levels_of_pixels()
+        try:
+            points = self.levels_of_pixels()
+        except InterruptedError:
+            return
         ready()
         new = changed(self._numbers, points, self.under)
         self._show({name: torch.lerp(old, new[name], self._share) for name, old in self._numbers.items()}, improved)

@@ -65,7 +65,8 @@ def sample_pixels(target: Tensor, known: Tensor, count: int, generator: torch.Ge
 
 def reached(target: Tensor, side: int) -> Tensor:
     """Where (h, w) a square of this side, in pixels, reaches the structure if its middle is there."""
-    return F.max_pool2d(target[None, None], side, 1, side // 2)[0, 0] > 0.5
+    along_rows = F.max_pool2d(target[None, None], (1, side), 1, (0, side // 2))
+    return F.max_pool2d(along_rows, (side, 1), 1, (side // 2, 0))[0, 0] > 0.5
 
 
 def some_of_each(masks: Iterable[Tensor], count: int, generator: torch.Generator) -> list[Tensor]:

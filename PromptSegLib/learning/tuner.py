@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -34,9 +35,10 @@ _TOLERANCE = 0.03
 class TuningOptions:
     """How to tune.
 
-    prompting: one of the backbone's variants, None for its default; seconds: upper limit of the time spent; steps:
-    gradient steps at most, None for what the number of drawn slices asks for; patience: evaluations without a gain
-    before stopping early. Results repeat on the same machine unless the time limit cuts the steps short.
+    prompting: one of the backbone's variants, None for what suits the drawing; seconds: upper limit of the time spent
+    on gradient steps and what prepares them; steps: of the gradient at most, None for what the number of drawn slices
+    asks for; a head without deep prompts takes none; patience: evaluations without a gain before stopping early.
+    Results repeat on the same machine unless the time limit cuts the steps short.
     """
 
     prompting: str | None = None
@@ -68,9 +70,6 @@ class Tuner:
 
     under = Calibration()
 
-    keeps_features = True
-    """Of the drawn slices, unless prompts steer the encoder."""
-
     most_evaluated = 6
     """Slices that the held-out part is looked at on."""
 
@@ -89,17 +88,6 @@ class Tuner:
         self.device = backbone.device
         self.generator = torch.Generator().manual_seed(options.seed)
         self.training, self.held_out = self._split()
-        shapes = backbone.prompt_shapes(prompting)
-        keep = self.keeps_features and not any(name.startswith("encoder") for name in shapes)
-        self.cache = FeatureCache(
-            drawing,
-            self.training,
-            encode,
-            options.seed,
-            self.device,
-            keep_features=keep,
-            cancelled=cancelled,
-        )
         self.evaluated = some_holding(self.held_out, self.most_evaluated, self.generator)
         self.best: dict[str, Tensor] = {}
         self.best_prompting = self.prompting
@@ -110,6 +98,20 @@ class Tuner:
         self.earlier: ClassToken | None = None
         self._highest_dsc = 0.0
         self._at_once = _BATCH
+
+    @cached_property
+    def cache(self) -> FeatureCache:
+        """What is trained on, once the backbone has seen it; InterruptedError if it is cancelled before."""
+        steered = any(name.startswith("encoder") for name in self.backbone.prompt_shapes(self.prompting))
+        return FeatureCache(
+            self.drawing,
+            self.training,
+            self.encode,
+            self.options.seed,
+            self.device,
+            keep_features=not steered,
+            cancelled=self.cancelled,
+        )
 
     def _short_of_time(self) -> bool:
         """Whether views beyond one per slice would take time from the tuning itself."""

@@ -57,10 +57,11 @@ def tune(
         name: of the class.
         backbone: frozen; it is the same, to the bit, afterwards.
         before: what was learned from an earlier state of the drawing, or from other scans, to go on from in a few
-            steps. It is dropped where it does not fit (another backbone, plane or prompting, say), or finds next to
-            nothing of what is drawn now. But where it fits backbone and kind of scan, what was learned from other scans
-            stays for the most part, if it has shapes or hardly more than one slice was drawn here: its prompting, its
-            calibration and half of its numbers; all of these if it has centers or was learned on another plane.
+            steps; without deep prompts, a head is learned anew instead. It is dropped where it does not fit (another
+            backbone, plane or prompting, say), or finds next to nothing of what is drawn now. But where it fits
+            backbone and kind of scan, what was learned from other scans stays for the most part, if it has shapes or
+            hardly more than one slice was drawn here: its prompting, its calibration and half of its numbers; all of
+            these if it has centers or was learned on another plane.
         encode: in place of ``backbone.encode``, where features of an image (1, 1, h, w) may have been kept.
         ready: called once the backbone has seen the drawn slices, before the first guess.
         report: called after every step.
@@ -96,6 +97,7 @@ def tune(
             tuner = Corrector(before, drawing, backbone, encode, options, started, cancelled, keeps)
         else:
             tuner = HeadTuner(drawing, backbone, encode, options, prompting, started, cancelled)
+            tuner.before = before
     else:
         make = Tuner if deep else HeadTuner
         tuner = make(drawing, backbone, encode, options, prompting, started, cancelled)

@@ -205,22 +205,26 @@ class PUNet(BackboneModule):
         return replace(features, maps=tuple(reversed(halves)))
 
     def decode(self, features: Features, prompts: Prompts | None = None) -> Tensor:
-        return self.decode_levels(features, prompts)[0]
+        return self._decoded(features, prompts)[0]
 
     def decode_levels(self, features: Features, prompts: Prompts | None = None) -> tuple[Tensor, ...]:
-        levels, shared = self._decoder_levels(), features
+        coarser = self._decoded(features, prompts, every=True)
+        return (*coarser, *features.for_classes(class_count(prompts)).maps)
+
+    def _decoded(self, features: Features, prompts: Prompts | None, every: bool = False) -> tuple[Tensor, ...]:
+        """The finest level's map; if every: those of all levels, finer before coarser."""
+        levels = self._decoder_levels()
         found: list[Tensor] = []
         for number, level in enumerate(levels):
             prompt = _block_prompt(prompts, f"decoder.{number}")
             features = features.spread(prompt)
             *finer, x = features.maps
             x = level.block(x, prompt)
-            found.insert(0, x)
+            found = [x, *found] if every else [x]
             if finer:
                 x = finer[-1] + levels[number + 1].from_below(x, tuple(finer[-1].shape[2:]))
             features = replace(features, maps=(*finer[:-1], x))
-        decoded = replace(features, maps=tuple(found)).for_classes(class_count(prompts))
-        return decoded.maps + shared.for_classes(class_count(prompts)).maps
+        return replace(features, maps=tuple(found)).for_classes(class_count(prompts)).maps
 
     def _decoder_levels(self) -> list[DecoderLevel]:
         return cast(list[DecoderLevel], list(self.decoder))

@@ -197,7 +197,7 @@ def test_lists_the_backbones(person: Any, tmp_path: Path, qt_settings: Any, monk
     assert shown == ["punet-headneck-1 (PUNet)", "mine (Swin UNETR)"] and combo_box.currentIndex == 0
     combo_box.currentIndex = 1
     assert path.currentPath == person.controller.engine.options.backbone == str(tmp_path / "mine.safetensors")
-    assert person.controller.training.prompting == "deep"
+    assert person.controller.training.prompting is None
     path.currentPath = str(tmp_path / "elsewhere.safetensors")
     assert combo_box.currentIndex == -1
     combo_box.currentIndex = 0
@@ -207,23 +207,23 @@ def test_lists_the_backbones(person: Any, tmp_path: Path, qt_settings: Any, monk
 def test_offers_what_the_backbone_can_train(person: Any, tmp_path: Path, qt_settings: Any) -> None:
     from safetensors.numpy import save_file
 
-    for name, value in (("Backbone", ""), ("Prompting", "decoder")):
+    for name, value in (("Backbone", ""), ("WhatIsLearned", "")):
         qt_settings(f"PromptSeg/{name}", value)
     combo_box = person.ui.promptingComboBox
 
     def offered() -> list[str]:
         return [combo_box.itemData(n) for n in range(combo_box.count)]
 
-    assert offered() == ["decoder", "end", "full"]
-    combo_box.currentIndex = 2
+    assert offered() == ["", "end", "decoder", "full"] and person.controller.training.prompting is None
+    combo_box.currentIndex = 3
     assert person.controller.training.prompting == "full"
     metadata = {"format": "promptseg-backbone", "version": "1", "name": "mine", "preset": "unetr-2d", "card": "{}"}
     save_file({"weight": np.zeros(1, np.float16)}, tmp_path / "mine.safetensors", metadata)
     person.ui.backbonePathLineEdit.currentPath = str(tmp_path / "mine.safetensors")
-    assert offered() == ["deep", "shallow"] and person.controller.training.prompting == "deep"
+    assert offered() == ["", "shallow"] and person.controller.training.prompting is None
     assert person.controller.engine.options.backbone == str(tmp_path / "mine.safetensors")
     person.ui.backbonePathLineEdit.currentPath = str(tmp_path / "no_such.safetensors")
-    assert offered() == ["decoder", "end", "full"] and person.controller.training.prompting == "decoder"
+    assert offered() == ["", "end", "decoder", "full"] and person.controller.training.prompting is None
 
 
 def test_learning_from_scratch_is_for_this_time_only(person: Any) -> None:

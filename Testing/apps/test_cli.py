@@ -496,7 +496,7 @@ def test_ctrl_c_leaves_a_valid_token(folder: Path) -> None:
     assert "the best token so far was written" in err and "Traceback" not in err
     assert json.loads(out)["interrupted"] is True
     network = load_backbone(Path(os.environ["PROMPTSEG_BACKBONES"]) / f"{DEFAULT_BACKBONE}.safetensors")
-    shapes = tuning.token_shapes(network, "decoder")
+    shapes = tuning.token_shapes(network, "end")
     load_token(folder / "new.promptseg").require_backbone(network.name, network.fingerprint(), shapes)
 
 

@@ -88,7 +88,7 @@ def main() -> None:
     # Whatever is made once in the life of a process is not of interest here.
     tune([scan], "Kidney", network, TuningOptions(steps=1, probe_steps=1))
     tokens = []
-    learning = shares(lambda: tokens.append(tune([scan], "Kidney", network, TuningOptions(seconds=600))))
+    learning = shares(lambda: tokens.append(tune([scan], "Kidney", network, TuningOptions("decoder", seconds=600))))
     segmenting = shares(lambda: Segmenter(network, tokens).segment(phantom.image, drawn))
 
     table = Table("", "learning, s", "share", "segmenting, s", "share", title="200 x 200 x 100 voxels, 5 drawn slices")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from PromptSegLib.learning.directions import Points, at_pixels, changed, fit_directions, sample_body
+from PromptSegLib.learning.directions import Points, at_pixels, changed, fit_directions, is_dark, sample_body
 from PromptSegLib.learning.drawing import WorkingSlice
 from PromptSegLib.networks.head import class_logits, direction_name, head_shapes, similarity_logits
 from PromptSegLib.tokens.class_token import Calibration
@@ -68,6 +68,14 @@ def test_no_channel_counts_by_its_size() -> None:
     expected = logits(points, *fit_directions(points))
     other = replace(points, levels=points.levels * scales + shifts)
     assert torch.allclose(logits(other, *fit_directions(other)), expected, atol=0.02)
+
+
+def test_where_all_pixels_are_told_apart_the_threshold_lies_between_them() -> None:
+    """Then logistic regression would be as sure as it may."""
+    points = make_points(500, 0.05)
+    points.levels[:, -1] += 1e4 * points.truth
+    found = logits(points, *fit_directions(points)) > 0
+    assert torch.equal(found, points.inside)
 
 
 def test_a_channel_that_never_changes_does_no_harm() -> None:
@@ -172,7 +180,8 @@ def test_unknown_pixels_are_never_chosen() -> None:
 def test_what_is_dark_itself_is_told_from_the_air() -> None:
     part = make_slice()
     part.image[:, 60:70, 60:70] = -1
-    pixels = sample_body(part, part.known[0], 200, torch.Generator().manual_seed(0))
+    assert is_dark([part]) and not is_dark([make_slice()])
+    pixels = sample_body(part, part.known[0], 200, torch.Generator().manual_seed(0), with_air=True)
     outside = pixels[part.target[0][pixels[:, 0], pixels[:, 1]] == 0]
     assert (part.image[0][outside[:, 0], outside[:, 1]] < 0).any()
 

@@ -18,7 +18,7 @@ from PromptSegLib.imaging.working_grid import nearest_spacing
 from PromptSegLib.inference import neighborhood, random_walk
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.neighborhood import Neighborhood, Place
-from PromptSegLib.learning import drawing, features, tuner
+from PromptSegLib.learning import drawing, features, head_tuner
 from PromptSegLib.learning.directions import Points, fit_directions
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.tokens.class_token import Calibration, ClassToken
@@ -104,13 +104,17 @@ ABLATIONS = {
         _finding("without-height", "without the height in the body", nullcontext, lambda t: replace(t, height=None)),
         _finding("without-size", "without the size", nullcontext, lambda t: replace(t, size=None)),
         _finding("uncalibrated", "uncalibrated", nullcontext, lambda t: replace(t, calibration=Calibration())),
-        _learning("without-directions", "without directions", lambda: patch.object(tuner, "fit_directions", _nowhere)),
+        _learning(
+            "without-directions", "without directions", lambda: patch.object(head_tuner, "fit_directions", _nowhere)
+        ),
         _learning("without-probe", "without the probe", probe_steps=0),
-        _learning("gradient-steps", "gradient steps after the first guess", steps=20),
         _learning("prompts-in-decoder", "prompts in the decoder", prompting="decoder"),
         _learning("prompts-everywhere", "prompts in the encoder, too", prompting="full"),
         _learning(
-            "without-augmentation", "without changed views", lambda: patch.object(features, "AUGMENTED_VIEWS", 0)
+            "without-augmentation",
+            "prompts in the decoder, without changed views",
+            lambda: patch.object(features, "AUGMENTED_VIEWS", 0),
+            prompting="decoder",
         ),
         _learning(
             "native-grid", "at the scan's own spacing", lambda: patch.object(drawing, "working_spacing", _native)
