@@ -33,7 +33,8 @@ _PATH = re.compile(r"(?<![\w.])([A-Za-z]:)?[\\/].*?(?=: | \(|$)")
 @dataclass(frozen=True)
 class TrainingOptions:
     """How to train. seconds: at most, for each structure; prompting: a variant of the backbone's, None for what suits
-    the drawing; scribbles: only painted voxels are known; anew: forget what was learned before the drawing was corrected."""
+    the drawing; scribbles: only painted voxels are known; anew: forget what was learned before the drawing was
+    corrected."""
 
     seconds: float = 60.0
     prompting: str | None = None

@@ -22,6 +22,7 @@ from PromptSegLib.learning.adaptation import EMPTY_SHARE, FAILS_BELOW, LEAST_GAI
 from PromptSegLib.learning.differences import learn_difference
 from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
 from PromptSegLib.learning.holding_out import split
+from PromptSegLib.tokens.centers import Center
 from PromptSegLib.tokens.class_token import ClassToken, parse_token
 from Testing.support import FAST, drawing, dsc, random_token, scan, tiny_backbone, tuned_token
 
@@ -261,3 +262,29 @@ def test_where_nothing_can_be_held_out_a_token_that_fails_is_no_start() -> None:
     assert not any(held.any() for held in split(prepared.slices, torch.Generator().manual_seed(0), True)[1])
     difference, _ = learn_difference(tuned_token(), prepared, tiny_backbone(), FEW_STEPS)
     assert np.abs(difference["head.foreground"]).max() > 0.1, "two steps alone do not take it so far: a probe did"
+
+
+def test_directions_of_a_head_are_changed_in_closed_form() -> None:
+    token = tuned_token(prompting="end")
+    assert token.has_directions
+    drawing = prepare_drawing([at_center(seed)[0] for seed in (1, 2)], like=token)
+    delta, step = learn_difference(token, drawing, tiny_backbone(), FEW_STEPS)
+    assert step == 0
+    assert set(delta) == {name for name in token.numbers if "direction" in name} | {"head.offset"}
+    assert all(difference.dtype == np.float16 and np.isfinite(difference).all() for difference in delta.values())
+    again, _ = learn_difference(token, drawing, tiny_backbone(), FEW_STEPS)
+    assert all(np.array_equal(delta[name], again[name]) for name in delta)
+    with pytest.raises(InterruptedError):
+        learn_difference(token, drawing, tiny_backbone(), FEW_STEPS, cancelled=lambda: True)
+
+
+def test_a_center_of_a_head_is_kept_in_its_file() -> None:
+    token = replace(tuned_token(prompting="end"), centers=())
+    delta = {name: np.full(number.shape, 0.25, np.float16) for name, number in token.numbers.items()}
+    center = Center("B", delta, token.training, adapted().center.profile)
+    loaded = parse_token(replace(token, centers=(center,)).to_bytes())
+    at = loaded.at_center("B")
+    assert at.has_directions
+    for name, number in token.numbers.items():
+        assert np.array_equal(loaded.numbers[name], number)
+        assert np.array_equal(at.numbers[name], number + np.float32(0.25))

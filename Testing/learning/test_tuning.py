@@ -537,3 +537,52 @@ def test_a_correction_of_what_other_scans_taught_changes_directions_alone() -> N
     assert changed == {name for name in before.numbers if "direction" in name} | {"head.offset"}
     assert len(watched) == 1 and same_numbers(watched[0], after)
     assert (after.calibration, after.shapes, after.profile) == (before.calibration, before.shapes, before.profile)
+
+
+def test_what_a_result_told_of_the_structure_stays_when_a_head_is_learned_anew() -> None:
+    """A bow, of which a corrected slice shows two pieces."""
+    distances = np.full((7, 7, 9), -4, np.int8)
+    distances[1:6, 2:5, 1:3] = distances[1:6, 2:5, 6:8] = distances[1, 2:5, 1:8] = 4
+    before = tune([drawn_scan()], "Organ", tiny_backbone(), HEAD_ALONE)
+    before = replace(before, pieces="one", size=Size(20.0, 0.3), shapes=(Shape(distances, 5.0),))
+    image, truth = scan()
+    labels = drawn_labels(truth, (3, 6))
+    labels[6, 28:36, 10:18], image.array[6, 28:36, 10:18] = 1, 200
+    drawn = DrawnScan(image, Annotation.from_label_map(image.with_array(labels), 1, axis=0))
+    here = replace(before, profile=Profile.of([scan_statistics(image)]))
+    after = tune([drawn], "Organ", tiny_backbone(), HEAD_ALONE, before=here)
+    assert (after.pieces, after.size, after.shapes) == ("one", here.size, here.shapes)
+    assert after.training.seconds > here.training.seconds
+    blind = replace(here, numbers=here.numbers | {"head.offset": np.full(1, -90, np.float32)})
+    assert tune([drawn], "Organ", tiny_backbone(), HEAD_ALONE, before=blind).shapes == ()
+
+
+@pytest.mark.parametrize("of_others", [True, False])
+def test_a_head_of_earlier_promptsegs_goes_on(of_others: bool) -> None:
+    """Without directions: gradients change its tokens where it is of other scans; here, a new head takes its place."""
+    token = tune([drawn_scan()], "Organ", tiny_backbone(), HEAD_ALONE)
+    numbers = {name: number for name, number in tuned_token().numbers.items() if name.startswith("head")}
+    token = replace(token, numbers=numbers, calibration=Calibration())
+    assert not token.has_directions
+    after = corrected(of_other_scans(token) if of_others else token, replace(HEAD_ALONE, steps=2))
+    assert after.prompting == "end" and after.has_directions is not of_others
+    assert not np.array_equal(after.numbers["head.foreground"], token.numbers["head.foreground"])
+
+
+def test_cancelled_between_directions_and_tokens_the_directions_are_kept() -> None:
+    watched: list[ClassToken] = []
+    token = tune(
+        [drawn_scan()], "Organ", tiny_backbone(), HEAD_ALONE, watch=watched.append, cancelled=lambda: bool(watched)
+    )
+    assert len(watched) == 1 and same_numbers(token, watched[0])
+    assert undrawn_dsc(token) > 0.7
+
+
+def test_only_a_scan_of_which_all_is_known_is_for_others() -> None:
+    image, truth = scan((40, 64, 64), (1.5, 3.0, 3.0))
+    many = DrawnScan(image, drawing(image, truth, range(16, 25)))
+    whole = image.with_array(truth.astype(np.uint8))
+    complete = DrawnScan(image, Annotation.from_label_map(whole, 1, complete=True, axis=0))
+    assert [prepare_drawing(each).is_for_others for each in ([many], [complete], [many, many])] == [False, True, True]
+    assert tune([many], "Organ", tiny_backbone(), replace(FAST, prompting=None)).prompting == "end"
+    assert tune([complete], "Organ", tiny_backbone(), replace(FAST, prompting=None)).prompting == "decoder"
