@@ -85,8 +85,8 @@ def tune(
     prompting: Annotated[
         str | None,
         typer.Option(
-            help="end (default where the rest of the drawn scan is to be found), decoder (default otherwise), full, "
-            "encoder or start; for transformers deep (default) or shallow."
+            help="end (default for the rest of a scan of which two or more slices were drawn), decoder (default "
+            "otherwise), full, encoder or start; for transformers deep (default) or shallow."
         ),
     ] = None,
     device: Device = "auto",

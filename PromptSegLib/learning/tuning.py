@@ -34,6 +34,9 @@ from PromptSegLib.tokens.class_token import (
 )
 from PromptSegLib.tokens.recognition import Profile
 
+_FEWEST_OF_A_HEAD = 2
+"""Slices that show the structure: a single one tells directions too little of what surrounds it elsewhere."""
+
 
 def tune(
     scans: Sequence[DrawnScan],
@@ -80,8 +83,7 @@ def tune(
     started = time.monotonic()
     reference = BackboneReference(backbone.name, backbone.fingerprint(), backbone.preset_name)
     drawing, encode = prepare_drawing(scans), encode or backbone.encode
-    usual = backbone.default_prompting if drawing.is_for_others else backbone.in_scan_prompting
-    prompting = options.prompting or usual
+    prompting = options.prompting or _usual_prompting(drawing, backbone)
     deep = bool(backbone.prompt_shapes(prompting))
     profile = Profile.of([scan_statistics(scan.image) for scan in scans])
     of_others = before is not None and before.is_of_others(profile)
@@ -138,6 +140,12 @@ def tune(
 
     tuner.run(lambda: ready(drawing), report, lambda: watch(token(tuner.under)))
     return token(tuner.calibration())
+
+
+def _usual_prompting(drawing: Drawing, backbone: Backbone) -> str:
+    showing = sum(not part.empty for part in drawing.slices)
+    is_in_scan = not drawing.is_for_others and showing >= _FEWEST_OF_A_HEAD
+    return backbone.in_scan_prompting if is_in_scan else backbone.default_prompting
 
 
 def _pieces(drawing: Drawing, earlier: ClassToken | None, of_other_scans: bool) -> str:

@@ -72,7 +72,8 @@ class Backbone(Protocol):
 
     @property
     def default_prompting(self) -> str:
-        """The variant that a class is tuned with for other scans unless another is asked for."""
+        """The variant that a class is tuned with for other scans, or from a single slice, unless another is asked
+        for."""
         ...
 
     @property

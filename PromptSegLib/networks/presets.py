@@ -16,7 +16,7 @@ class Preset:
     prompting_variants: ClassVar[tuple[str, ...]]
     """Which blocks have deep prompts; the head has tokens in all variants."""
     default_prompting: ClassVar[str]
-    """What a class is tuned with for other scans unless another variant is asked for."""
+    """What a class is tuned with for other scans, or from a single slice, unless another variant is asked for."""
     in_scan_prompting: ClassVar[str]
     """What it is tuned with, likewise, where the rest of the drawn scan is to be found."""
     widest_prompting: ClassVar[str]

@@ -584,5 +584,9 @@ def test_only_a_scan_of_which_all_is_known_is_for_others() -> None:
     whole = image.with_array(truth.astype(np.uint8))
     complete = DrawnScan(image, Annotation.from_label_map(whole, 1, complete=True, axis=0))
     assert [prepare_drawing(each).is_for_others for each in ([many], [complete], [many, many])] == [False, True, True]
-    assert tune([many], "Organ", tiny_backbone(), replace(FAST, prompting=None)).prompting == "end"
+    prompted = {
+        name: tune([drawn], "Organ", tiny_backbone(), FAST).prompting
+        for name, drawn in (("many", many), ("two", drawn_scan((5, 6))), ("one", drawn_scan((6,))))
+    }
+    assert prompted == {"many": "end", "two": "end", "one": "decoder"}
     assert tune([complete], "Organ", tiny_backbone(), replace(FAST, prompting=None)).prompting == "decoder"
