@@ -66,10 +66,14 @@ class HeadTuner(Tuner):
         if silent:
             return
         started, steps = time.monotonic(), self.options.probe_steps
+        last = 0.0
 
         def tell(step: int, loss: float, head: Mapping[str, Tensor]) -> None:
-            left = (steps - step) * (time.monotonic() - started) / step
-            report(TuningProgress(step, steps, loss, self.best_dsc, left))
+            nonlocal last
+            last = loss
+            if step < steps:
+                left = (steps - step) * (time.monotonic() - started) / step
+                report(TuningProgress(step, steps, loss, self.best_dsc, left))
 
         along = points.along(directions)
         try:
@@ -77,6 +81,7 @@ class HeadTuner(Tuner):
         except InterruptedError:
             return
         self._show(tokens | directions, improved)
+        report(TuningProgress(steps, steps, last, self.best_dsc, 0.0))
 
     def _agrees(self, token: ClassToken, points: Points) -> bool:
         """Whether the token finds more than next to nothing of these pixels."""
