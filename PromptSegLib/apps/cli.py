@@ -29,6 +29,7 @@ from PromptSegLib.apps.console import (
 )
 from PromptSegLib.apps.pretraining import pretrain
 from PromptSegLib.errors import InputError
+from PromptSegLib.threads import let_threads_sleep
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 backbones_app = typer.Typer(no_args_is_help=True, help="Look at backbones.")
@@ -43,6 +44,7 @@ Series = Annotated[str | None, typer.Option(help="Which series of a DICOM folder
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: exit code 0, 2 for bad input (one sentence on standard error), 130 when interrupted."""
     accept_all_characters()
+    let_threads_sleep()
     try:
         app(spread_lists(sys.argv[1:] if arguments is None else arguments), prog_name="promptseg")
     except InputError as error:

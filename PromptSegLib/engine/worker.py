@@ -23,6 +23,7 @@ from PromptSegLib import __version__
 from PromptSegLib.engine.messages import Preview, Progress
 from PromptSegLib.engine.protocol import OUT_OF_MEMORY, PROTOCOL_VERSION, Codec, ProtocolError, reason
 from PromptSegLib.errors import InputError
+from PromptSegLib.threads import let_threads_sleep
 
 HEARTBEAT_SECONDS = 0.15
 """Progress is repeated this often, with less time left, while a step takes longer."""
@@ -241,6 +242,7 @@ def _import_ahead() -> None:
 
 def main() -> None:
     """Take over standard input and output; whatever else prints goes to standard error."""
+    let_threads_sleep()
     # On Windows, a library of scipy's looks at standard input while it is loaded, and waits as long as a thread reads
     # there (numpy issue 24290, OpenBLAS issue 5109): it is loaded before, and the thread reads elsewhere.
     with suppress(ImportError):
