@@ -22,7 +22,7 @@ LIKE_SPACING = 1.34
 """A structure that turns out to be larger or smaller by one rung of the ladder of working spacings goes on at the
 token's, whose features of the scan are there already."""
 
-_AGREES_FROM = 0.3
+AGREES_FROM = 0.3
 """DSC on the drawn slices below which the token is no good start; one of other scans is, wherever it was corrected."""
 
 
@@ -44,8 +44,7 @@ def goes_on_from(
 def outweighs(token: ClassToken, drawing: Drawing) -> bool:
     """Whether what a token learned from other scans counts more than a drawing. Two slices that show the structure, or
     three of any kind, tell more than a token that does not know what it looks like in space."""
-    showing = sum(not part.empty for part in drawing.slices)
-    return bool(token.shapes) or (showing < 2 and len(drawing.slices) < 3)
+    return bool(token.shapes) or (drawing.showing < 2 and len(drawing.slices) < 3)
 
 
 def stays(token: ClassToken, drawing: Drawing, fingerprint: str) -> bool:
@@ -87,7 +86,7 @@ class Corrector(Tuner):
     def _start(self, ready: Callable[[], None], improved: Callable[[], None]) -> dict[str, Tensor]:
         """The token's numbers: a probe of the head alone would only undo what its prompts have learned."""
         numbers = {name: value[None] for name, value in self._numbers.items()}
-        if not self._of_other_scans and self._agreement(numbers) < _AGREES_FROM:
+        if not self._of_other_scans and self._agreement(numbers) < AGREES_FROM:
             return super()._start(ready, improved)
         self.earlier = self.token
         self.steps = self.options.steps or STEPS

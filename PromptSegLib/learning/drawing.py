@@ -102,8 +102,12 @@ class Drawing:
     @cached_property
     def empty_weight(self) -> float:
         """What a slice that shows nothing weighs beside one that does."""
-        empty = sum(part.empty for part in self.slices)
-        return empty_weight(len(self.slices) - empty, empty, self.empty_share)
+        return empty_weight(self.showing, len(self.slices) - self.showing, self.empty_share)
+
+    @property
+    def showing(self) -> int:
+        """How many slices are not known to show nothing of the structure."""
+        return sum(not part.empty for part in self.slices)
 
 
 def prepare_drawing(

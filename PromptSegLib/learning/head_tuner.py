@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from PromptSegLib.learning.correcting import AGREES_FROM
 from PromptSegLib.learning.directions import Points, at_pixels, changed, fit_directions, is_dark, logits_of, sample_body
 from PromptSegLib.learning.drawing import Drawing
 from PromptSegLib.learning.holding_out import dice
@@ -18,9 +19,6 @@ from PromptSegLib.learning.tuner import Tuner, TuningOptions, TuningProgress
 from PromptSegLib.networks.backbone import Backbone, Features
 from PromptSegLib.networks.head import HEAD_TOKENS
 from PromptSegLib.tokens.class_token import Calibration, ClassToken
-
-AGREES_FROM = 0.3
-"""DSC on the drawn pixels below which an earlier token is of something else."""
 
 FAINT_SCALE = 2.0
 """Of the tokens' similarities at first, beside directions that are fitted already."""

@@ -143,8 +143,7 @@ def tune(
 
 
 def _usual_prompting(drawing: Drawing, backbone: Backbone) -> str:
-    showing = sum(not part.empty for part in drawing.slices)
-    is_in_scan = not drawing.is_for_others and showing >= _FEWEST_OF_A_HEAD
+    is_in_scan = not drawing.is_for_others and drawing.showing >= _FEWEST_OF_A_HEAD
     return backbone.in_scan_prompting if is_in_scan else backbone.default_prompting
 
 
