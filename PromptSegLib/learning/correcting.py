@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from PromptSegLib.learning.drawing import Drawing
-from PromptSegLib.learning.tuner import Tuner, TuningOptions
+from PromptSegLib.learning.levels_tuner import LevelsTuner
+from PromptSegLib.learning.tuner import TuningOptions
 from PromptSegLib.networks.backbone import Backbone, Features
 from PromptSegLib.tokens.class_token import Calibration, ClassToken
 
@@ -59,7 +60,7 @@ def _is_for(token: ClassToken, drawing: Drawing, fingerprint: str) -> bool:
     return token.backbone.fingerprint == fingerprint and token.window.kind == drawing.window.kind
 
 
-class Corrector(Tuner):
+class Corrector(LevelsTuner):
     """Tuning that starts from a token's numbers, if they agree with the drawing.
 
     What a token knows of other scans, a few slices of this one should change little: its calibration stays, and what is

@@ -50,7 +50,8 @@ def learn_difference(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> tuple[Difference, int]:
     """A difference to the token's numbers, drawn towards none unless the token finds next to nothing, and after which
-    step it was best: none at all is after step 0. Directions are changed in closed form, without any step.
+    step it was best: none at all is after step 0. Directions of a head alone are changed in closed form, without any
+    step; beside deep prompts, they stay.
 
     Args:
         drawing: as the token sees it.
@@ -62,7 +63,7 @@ def learn_difference(
         InterruptedError: once it was cancelled.
         NoTimeError: if the time was over before the first step.
     """
-    if token.has_directions:
+    if token.is_head_alone:
         changer = HeadChanger(
             token, drawing, backbone, backbone.encode, options, time.monotonic(), cancelled, share=1.0
         )

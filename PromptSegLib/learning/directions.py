@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from PromptSegLib.learning.drawing import WorkingSlice
+from PromptSegLib.learning.drawing import Drawing, WorkingSlice
 from PromptSegLib.learning.probe import reached, some_of_each
 from PromptSegLib.networks.backbone import Prompts
 from PromptSegLib.networks.head import direction_name, similarity_logits
@@ -30,6 +30,9 @@ _AROUND = 41
 
 _MARGIN = 2.0
 """Logit by which a pixel should lie on its side."""
+
+_PIXELS, _LEAST_PIXELS = 2000, 100
+"""Of each kind: of all slices together, and of each slice at least."""
 
 _LEAST_DEVIATION = 1e-4
 """Of a channel: one that hardly changes tells nothing."""
@@ -74,6 +77,32 @@ class Points:
         if any(name not in directions for name in names):
             return torch.zeros(len(self.truth))
         return self.levels @ torch.cat([directions[name] for name in names])
+
+
+def points_of(
+    drawing: Drawing,
+    training: Sequence[Tensor],
+    maps_of: Callable[[int], Sequence[Tensor]],
+    generator: torch.Generator,
+) -> Points:
+    """Some pixels of every drawn slice.
+
+    training: which of a slice are known and not held out, (1, h, w) bool; maps_of: its maps (1, C, *spatial), the
+    embedding first.
+    """
+    found: list[Points] = []
+    per_slice = max(_LEAST_PIXELS, _PIXELS // len(drawing.slices))
+    of_empty = round(per_slice * drawing.empty_weight)
+    dark = is_dark(drawing.slices)
+    for number, (part, known) in enumerate(zip(drawing.slices, training, strict=True)):
+        if not known.any():
+            continue
+        maps = maps_of(number)
+        pixels = sample_body(part, known[0], of_empty if part.empty else per_slice, generator, dark)
+        truth = part.target[0][pixels[:, 0], pixels[:, 1]]
+        channels = tuple(level.shape[1] for level in maps)
+        found.append(Points(*at_pixels(maps, tuple(part.target.shape[1:]), pixels), channels, truth))
+    return Points.together(found)
 
 
 def at_pixels(maps: Sequence[Tensor], size: tuple[int, ...], pixels: Tensor) -> tuple[Tensor, Tensor]:

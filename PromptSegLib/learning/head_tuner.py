@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from PromptSegLib.learning.correcting import AGREES_FROM
-from PromptSegLib.learning.directions import Points, at_pixels, changed, fit_directions, is_dark, logits_of, sample_body
+from PromptSegLib.learning.directions import Points, changed, fit_directions, logits_of
 from PromptSegLib.learning.drawing import Drawing
 from PromptSegLib.learning.holding_out import dice
 from PromptSegLib.learning.prototypes import kmeans
 from PromptSegLib.learning.tuner import Tuner, TuningOptions, TuningProgress
-from PromptSegLib.networks.backbone import Backbone, Features
+from PromptSegLib.networks.backbone import Backbone, Features, Prompts
 from PromptSegLib.networks.head import HEAD_TOKENS
 from PromptSegLib.tokens.class_token import Calibration, ClassToken
 
@@ -25,9 +25,6 @@ FAINT_SCALE = 2.0
 
 SILENT_SCALE = 1e-3
 """Where tokens shall say nothing beside them."""
-
-_PIXELS, _LEAST_PIXELS = 2000, 100
-"""Of each kind: of all slices together, and of each slice at least."""
 
 
 class HeadTuner(Tuner):
@@ -91,38 +88,14 @@ class HeadTuner(Tuner):
         if better:
             improved()
 
-    def levels_of_pixels(self) -> Points:
-        """Some known pixels of every slice, as the backbone sees them without prompts."""
-        found: list[Points] = []
-        drawn = self.drawing.slices
-        per_slice = max(_LEAST_PIXELS, _PIXELS // len(drawn))
-        of_empty = round(per_slice * self.drawing.empty_weight)
-        dark = is_dark(drawn)
-        for number, part in enumerate(drawn):
-            known = self.training[number][0]
-            if not known.any():
-                continue
-            self._check_cancelled()
-            features = self._features(number)
-            with torch.no_grad():
-                levels = self.backbone.decode_levels(features)
-            pixels = sample_body(part, known, of_empty if part.empty else per_slice, self.generator, dark)
-            truth = part.target[0][pixels[:, 0], pixels[:, 1]]
-            found.append(
-                Points(*at_pixels(levels, features.size, pixels), tuple(level.shape[1] for level in levels), truth)
-            )
-        return Points.together(found)
-
-    def _logits(self, parameters: dict[str, Tensor], number: int) -> Tensor:
-        with torch.no_grad():
-            return self._class_logits(self._features(number), parameters).cpu()
-
-    def _features(self, number: int) -> Features:
+    def _features(self, number: int, prompts: Prompts | None) -> Features:
         """Of a drawn slice; kept of those that are looked at again."""
         if number in self._kept:
             return self._kept[number]
+        image = self.drawing.slices[number].image[None].to(self.device)
+        steered = any(name.startswith("encoder") for name in prompts or ())
         with torch.no_grad():
-            features = self.encode(self.drawing.slices[number].image[None].to(self.device))
+            features = self.backbone.encode(image, prompts) if steered else self.encode(image)
         if number in self.evaluated:
             self._kept[number] = features
         return features
@@ -159,7 +132,7 @@ class HeadChanger(HeadTuner):
         self, ready: Callable[[], None], report: Callable[[TuningProgress], None], improved: Callable[[], None]
     ) -> None:
         try:
-            points = self.levels_of_pixels()
+            points = self.levels_of_pixels({name: value[None] for name, value in self.best.items()})
         except InterruptedError:
             return
         ready()

@@ -11,6 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from PromptSegLib.learning.directions import Points, points_of
 from PromptSegLib.learning.drawing import Drawing
 from PromptSegLib.learning.features import Crop, FeatureCache, full_resolution, stack
 from PromptSegLib.learning.holding_out import calibrate, dice, some_holding, split
@@ -19,7 +20,7 @@ from PromptSegLib.learning.probe import GLIMPSE_STEPS, fit_head, sample_pixels
 from PromptSegLib.learning.prototypes import deep_prompts, kmeans
 from PromptSegLib.networks.backbone import Backbone, Features, Prompts
 from PromptSegLib.networks.device import is_out_of_memory, release_memory
-from PromptSegLib.networks.head import HEAD_TOKENS, INITIAL_SCALE, class_logits
+from PromptSegLib.networks.head import HEAD_TOKENS, INITIAL_SCALE, class_logits, is_direction
 from PromptSegLib.tokens.class_token import Calibration, ClassToken
 
 _EVALUATE_EVERY = 10
@@ -132,12 +133,14 @@ class Tuner:
                 raise
             return
         self.best_prompting, steps = self.prompting, self.steps
-        parameters = {name: value[None].clone().requires_grad_() for name, value in numbers.items()}
+        parameters = {name: value[None].clone() for name, value in numbers.items()}
+        # Directions come in closed form, and stay.
+        trained = {name: value.requires_grad_() for name, value in parameters.items() if not is_direction(name)}
         self._keep_if_better(parameters, 0)
         improved()
         self.cache.augment(self._short_of_time)
-        head = [p for n, p in parameters.items() if n.startswith("head")]
-        deep = [p for n, p in parameters.items() if not n.startswith("head")]
+        head = [p for n, p in trained.items() if n.startswith("head")]
+        deep = [p for n, p in trained.items() if not n.startswith("head")]
         optimizer = torch.optim.Adam([{"params": head, "share": 0.3}, {"params": deep, "share": 1.0}], lr=options.rate)
         stale, dsc = 0, self.best_dsc
         loop_started = time.monotonic()
@@ -226,6 +229,16 @@ class Tuner:
                 targets.append(part.target[0][pixels[:, 0], pixels[:, 1]])
         return torch.cat(embeddings), torch.cat(targets)
 
+    def levels_of_pixels(self, prompts: Prompts | None = None) -> Points:
+        """Some known pixels of every slice, as the backbone sees them under these prompts."""
+
+        def maps_of(number: int) -> Sequence[Tensor]:
+            self._check_cancelled()
+            with torch.no_grad():
+                return self.backbone.decode_levels(self._features(number, prompts), prompts)
+
+        return points_of(self.drawing, self.training, maps_of, self.generator)
+
     def _first_guess(self, points: Tensor, truth: Tensor, improved: Callable[[], None]) -> dict[str, Tensor]:
         """Head tokens: prototypes of the drawn and undrawn pixels' embeddings, then a probe on the same embeddings."""
         inside = truth > 0.5
@@ -277,11 +290,13 @@ class Tuner:
         return {name: value.to(self.device) for name, value in prompts.items()}
 
     def _logits(self, parameters: dict[str, Tensor], number: int) -> Tensor:
-        part = self.drawing.slices[number]
         with torch.no_grad():
-            features = self.cache.views[number].features
-            features = features or self.backbone.encode(part.image[None].to(self.device), parameters)
-            return self._class_logits(features, parameters).cpu()
+            return self._class_logits(self._features(number, parameters), parameters).cpu()
+
+    def _features(self, number: int, prompts: Prompts | None) -> Features:
+        """Of a drawn slice, as these prompts steer the encoder."""
+        image = self.drawing.slices[number].image[None]
+        return self.cache.views[number].features or self.backbone.encode(image.to(self.device), prompts)
 
     def _class_logits(self, features: Features, parameters: Mapping[str, Tensor]) -> Tensor:
         """Logits (B, h, w) as they are judged."""

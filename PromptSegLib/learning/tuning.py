@@ -2,8 +2,8 @@
 
 Without deep prompts, a head is learned of what all levels of the backbone make of the drawn pixels. With them, a first
 guess comes in closed form from these pixels' embeddings (prototypes), then a probe fits the head alone, then gradients
-tune the deep prompts too; tuning stops early, and goes back, when a held-out part of the drawing suffers. After a
-correction, it goes on from the token that there is.
+tune the deep prompts too; tuning stops early, and goes back, when a held-out part of the drawing suffers. For other
+scans, directions of all levels come beside them at last. After a correction, it goes on from the token that there is.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.learning.correcting import Corrector, goes_on_from, outweighs, stays
 from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
 from PromptSegLib.learning.head_tuner import HeadChanger, HeadTuner
+from PromptSegLib.learning.levels_tuner import LevelsTuner
 from PromptSegLib.learning.shapes import is_in_pieces
 from PromptSegLib.learning.tuner import Tuner, TuningOptions, TuningProgress
 from PromptSegLib.networks.backbone import Backbone, BackboneModule, Features, count_parameters
@@ -93,7 +94,7 @@ def tune(
     if before is not None and goes_on_from(before, drawing, reference.fingerprint, prompting, keeps):
         if drawing.spacing_mm != before.spacing_mm:
             drawing = prepare_drawing(scans, like=before)
-        if keeps and before.has_directions:
+        if keeps and before.is_head_alone:
             tuner: Tuner = HeadChanger(before, drawing, backbone, encode, options, started, cancelled)
         elif keeps or deep:
             tuner = Corrector(before, drawing, backbone, encode, options, started, cancelled, keeps)
@@ -101,7 +102,7 @@ def tune(
             tuner = HeadTuner(drawing, backbone, encode, options, prompting, started, cancelled)
             tuner.before = before
     else:
-        make = Tuner if deep else HeadTuner
+        make = LevelsTuner if deep else HeadTuner
         tuner = make(drawing, backbone, encode, options, prompting, started, cancelled)
 
     def token(calibration: Calibration) -> ClassToken:
@@ -176,8 +177,8 @@ def measure_size(backbone: BackboneModule) -> BackboneSize:
 
 
 def require_backbone(token: ClassToken, backbone: Backbone, fingerprint: str | None = None) -> None:
-    """InputError unless the token was trained on this very backbone and has just the numbers it wants: those of earlier
-    PromptSegs have no directions. fingerprint: the backbone's, where it is known."""
+    """InputError unless the token was trained on this very backbone and has just the numbers it wants: not all
+    have directions. fingerprint: the backbone's, where it is known."""
     fingerprint = fingerprint or backbone.fingerprint()
     # Of another family's token, the backbone knows no shapes: that it is another's is what must be said.
     shapes = token_shapes(backbone, token.prompting) if token.backbone.fingerprint == fingerprint else {}
@@ -188,5 +189,4 @@ def require_backbone(token: ClassToken, backbone: Backbone, fingerprint: str | N
 
 def token_shapes(backbone: Backbone, prompting: str) -> dict[str, tuple[int, ...]]:
     """Shape of every number in a token of this backbone and prompting."""
-    deep = backbone.prompt_shapes(prompting)
-    return deep | head_shapes(backbone.embedding_channels, () if deep else backbone.level_channels)
+    return backbone.prompt_shapes(prompting) | head_shapes(backbone.embedding_channels, backbone.level_channels)

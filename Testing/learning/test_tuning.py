@@ -20,6 +20,7 @@ from PromptSegLib.learning import correcting, holding_out, tuning
 from PromptSegLib.learning.drawing import DrawnScan, prepare_drawing
 from PromptSegLib.learning.tuning import TuningOptions, TuningProgress, token_shapes, tune
 from PromptSegLib.networks.backbone import Features
+from PromptSegLib.networks.head import is_direction
 from PromptSegLib.networks.presets import PUNetPreset
 from PromptSegLib.networks.weights import load_backbone
 from PromptSegLib.tokens.centers import Center
@@ -63,7 +64,9 @@ def test_learns_the_organ(prompting: str) -> None:
     assert tiny_backbone().fingerprint() == before
     assert not any(p.requires_grad or p.grad is not None for p in tiny_backbone().parameters())
     shapes = {name: array.shape for name, array in token.numbers.items()}
-    assert shapes == token_shapes(tiny_backbone(), prompting)
+    expected = token_shapes(tiny_backbone(), prompting)
+    # Beside deep prompts, directions are for other scans.
+    assert shapes == {name: shape for name, shape in expected.items() if prompting == "end" or not is_direction(name)}
     assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in token.numbers.values())
     assert undrawn_dsc(token) > 0.8
 

@@ -16,7 +16,7 @@ from PromptSegLib.inference.judging import judge
 from PromptSegLib.learning.adaptation import adapt
 from PromptSegLib.learning.drawing import MAX_SLICES, DrawnScan, prepare_drawing
 from PromptSegLib.networks.backbone import BackboneModule, freeze
-from PromptSegLib.networks.head import class_logits
+from PromptSegLib.networks.head import class_logits, is_direction
 from PromptSegLib.tokens.class_token import ClassToken, parse_token
 from Testing.benchmarks.command import words
 from Testing.benchmarks.methods.fine_tuning import NUMBERS_RATE, RATE
@@ -99,7 +99,8 @@ def set_free(
     network, device = deepcopy(setup.backbone), setup.backbone.device
     free = [parameter.requires_grad_() for parameter in weights(network)]
     numbers = {name: torch.from_numpy(n.copy())[None].to(device) for name, n in token.numbers.items()}
-    tuned = [n.requires_grad_() for name, n in numbers.items() if name.startswith(numbers_of)]
+    # Directions come in closed form: a rate that suits tokens would only shake them.
+    tuned = [n.requires_grad_() for k, n in numbers.items() if k.startswith(numbers_of) and not is_direction(k)]
 
     def logits(images: Tensor) -> Tensor:
         features = network.encode(images.to(device), numbers)
