@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from unittest.mock import patch
@@ -21,6 +21,8 @@ from PromptSegLib.inference.neighborhood import Neighborhood, Place
 from PromptSegLib.learning import drawing, features, head_tuner
 from PromptSegLib.learning.directions import Points, fit_directions
 from PromptSegLib.learning.drawing import DrawnScan
+from PromptSegLib.learning.levels_tuner import LevelsTuner
+from PromptSegLib.learning.tuner import Tuner
 from PromptSegLib.tokens.class_token import Calibration, ClassToken
 from Testing.benchmarks.methods.method import Method, Setup
 from Testing.benchmarks.methods.promptseg import PROMPTSEG, Tuned, tune_token
@@ -76,6 +78,13 @@ def _nowhere(points: Points) -> tuple[dict[str, Tensor], Tensor]:
     return {name: torch.zeros_like(direction) for name, direction in directions.items()}, torch.zeros_like(offset)
 
 
+@contextmanager
+def _without_directions() -> Iterator[None]:
+    """Of a head alone, tokens are left; of deep prompts, all that gradients have learned."""
+    with patch.object(head_tuner, "fit_directions", _nowhere), patch.object(LevelsTuner, "run", Tuner.run):
+        yield
+
+
 def _native(diameter_mm: float, native_mm: float) -> float:
     return nearest_spacing(native_mm)
 
@@ -104,9 +113,7 @@ ABLATIONS = {
         _finding("without-height", "without the height in the body", nullcontext, lambda t: replace(t, height=None)),
         _finding("without-size", "without the size", nullcontext, lambda t: replace(t, size=None)),
         _finding("uncalibrated", "uncalibrated", nullcontext, lambda t: replace(t, calibration=Calibration())),
-        _learning(
-            "without-directions", "without directions", lambda: patch.object(head_tuner, "fit_directions", _nowhere)
-        ),
+        _learning("without-directions", "without directions", _without_directions),
         _learning("without-probe", "without the probe", probe_steps=0),
         _learning("prompts-in-decoder", "prompts in the decoder", prompting="decoder"),
         _learning("prompts-everywhere", "prompts in the encoder, too", prompting="full"),
