@@ -13,7 +13,6 @@ from dataclasses import replace
 from PromptSegLib.errors import InputError
 from PromptSegLib.learning.differences import Difference, divided, learn_difference
 from PromptSegLib.learning.drawing import DrawnScan, prepare_drawing
-from PromptSegLib.learning.levels_tuner import refitted
 from PromptSegLib.learning.tuning import TuningOptions, TuningProgress
 from PromptSegLib.networks.backbone import Backbone
 from PromptSegLib.tokens.centers import added, mean_difference
@@ -45,8 +44,7 @@ def averaged(
     report: Callable[[float, float], None] = lambda fraction, loss: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ClassToken:
-    """The token, with the mean of what it learns on from either half of its scans; directions beside prompts are fitted
-    anew.
+    """The token, with the mean of what it learns on from either half of its scans; directions beside prompts stay.
 
     Args:
         token: that was learned from these scans, without centers.
@@ -70,9 +68,8 @@ def averaged(
         differences.append(difference)
         steps += best_step
     numbers = added(token.numbers, mean_difference(differences))
-    mean = replace(token, numbers=numbers)
-    if token.has_directions and not token.is_head_alone:
-        mean = refitted(mean, prepare_drawing(scans, like=token), backbone, options, cancelled)
     seconds = round(token.training.seconds + time.monotonic() - started, 1)
     # On the mean, nothing was measured.
-    return replace(mean, training=replace(token.training, steps=steps, seconds=seconds, held_out_dsc=None))
+    return replace(
+        token, numbers=numbers, training=replace(token.training, steps=steps, seconds=seconds, held_out_dsc=None)
+    )

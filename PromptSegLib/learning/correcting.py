@@ -94,6 +94,10 @@ class Corrector(LevelsTuner):
         ready()
         return self._numbers
 
+    @property
+    def wants_directions(self) -> bool:
+        return not self._of_other_scans and super().wants_directions
+
     def calibration(self) -> Calibration:
         return self.under if self._of_other_scans else super().calibration()
 

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from PromptSegLib.errors import InputError
+from PromptSegLib.learning.directions import logits_of, threshold
 from PromptSegLib.learning.drawing import Drawing, DrawnScan
 from PromptSegLib.learning.head_tuner import HeadChanger
 from PromptSegLib.learning.holding_out import split
 from PromptSegLib.learning.tuner import Tuner, TuningOptions, TuningProgress
 from PromptSegLib.networks.backbone import Backbone
+from PromptSegLib.networks.head import is_direction
 from PromptSegLib.tokens.class_token import ClassToken
 
 _PULL = 1.0
@@ -63,7 +65,7 @@ def learn_difference(
         InterruptedError: once it was cancelled.
         NoTimeError: if the time was over before the first step.
     """
-    if token.is_head_alone:
+    if token.is_head_alone and token.has_directions:
         changer = HeadChanger(
             token, drawing, backbone, backbone.encode, options, time.monotonic(), cancelled, share=1.0
         )
@@ -118,13 +120,23 @@ class _DifferenceTuner(Tuner):
         dsc, _ = self._keep_if_better(base, 0)
         if (self._agreement(base) if dsc is None else dsc) > _PROBED_BELOW:
             return self.base
-        points, truth = self._points(base)
-        head = {name: value.cpu() for name, value in self.base.items() if name.startswith("head")}
-        self._anchor = self.base | self._fit_head(head, points, truth)
+        head = {n: value.cpu() for n, value in self.base.items() if n.startswith("head") and not is_direction(n)}
+        along = {name: value.cpu() for name, value in self.base.items() if is_direction(name)}
+        if along:
+            points = self.levels_of_pixels(base)
+            # A probe takes small steps, and directions may be far off here.
+            between = threshold(logits_of(points, head | along), points.inside)
+            head["head.offset"] = head["head.offset"] - between
+            fitted = self._fit_head(head, points.embedding, points.truth, beside=points.along(along))
+        else:
+            fitted = self._fit_head(head, *self._points(base))
+        self._anchor = self.base | fitted
         return self._anchor
 
     def _pull(self, parameters: Mapping[str, Tensor]) -> Tensor:
         terms = [
-            (value[0] - self._anchor[name]).square().mean() / self._sizes[name] for name, value in parameters.items()
+            (value[0] - self._anchor[name]).square().mean() / self._sizes[name]
+            for name, value in parameters.items()
+            if not is_direction(name)
         ]
         return _PULL / self.drawing.scans * torch.stack(terms).sum()

@@ -155,6 +155,11 @@ def logits_of(points: Points, numbers: Mapping[str, Tensor]) -> Tensor:
     return points.similar({name: value[None] for name, value in numbers.items()})[0] + points.along(numbers)
 
 
+def threshold(logits: Tensor, inside: Tensor) -> Tensor:
+    """(), half way between the means of the logits (V,) of pixels inside, bool (V,), and of the others."""
+    return (logits[inside].mean() + logits[~inside].mean()) / 2
+
+
 def changed(numbers: Mapping[str, Tensor], points: Points, under: Calibration) -> dict[str, Tensor]:
     """Numbers of a token, without a leading class axis, with other directions and another offset, which find these
     pixels better under its calibration: each is moved towards the side that it belongs on, and asks for nothing if it

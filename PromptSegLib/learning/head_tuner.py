@@ -93,9 +93,8 @@ class HeadTuner(Tuner):
         if number in self._kept:
             return self._kept[number]
         image = self.drawing.slices[number].image[None].to(self.device)
-        steered = any(name.startswith("encoder") for name in prompts or ())
         with torch.no_grad():
-            features = self.backbone.encode(image, prompts) if steered else self.encode(image)
+            features = self.encode(image)
         if number in self.evaluated:
             self._kept[number] = features
         return features
@@ -132,7 +131,7 @@ class HeadChanger(HeadTuner):
         self, ready: Callable[[], None], report: Callable[[TuningProgress], None], improved: Callable[[], None]
     ) -> None:
         try:
-            points = self.levels_of_pixels({name: value[None] for name, value in self.best.items()})
+            points = self.levels_of_pixels()
         except InterruptedError:
             return
         ready()

@@ -37,8 +37,9 @@ class TuningOptions:
     """How to tune.
 
     prompting: one of the backbone's variants, None for what suits the drawing; seconds: upper limit of the time spent
-    on gradient steps and what prepares them; steps: of the gradient at most, None for what the number of drawn slices
-    asks for; a head without deep prompts takes none; patience: evaluations without a gain before stopping early.
+    on gradient steps and what prepares them, to which directions beside them add a few; steps: of the gradient at most,
+    None for what the number of drawn slices asks for; a head without deep prompts takes none; patience: evaluations
+    without a gain before stopping early.
     Results repeat on the same machine unless the time limit cuts the steps short.
     """
 

@@ -23,7 +23,7 @@ from PromptSegLib.learning.head_tuner import HeadChanger, HeadTuner
 from PromptSegLib.learning.levels_tuner import LevelsTuner
 from PromptSegLib.learning.shapes import is_in_pieces
 from PromptSegLib.learning.tuner import Tuner, TuningOptions, TuningProgress
-from PromptSegLib.networks.backbone import Backbone, BackboneModule, Features, count_parameters
+from PromptSegLib.networks.backbone import Backbone, BackboneModule, Features, count_parameters, direction_channels
 from PromptSegLib.networks.head import head_shapes, is_direction
 from PromptSegLib.tokens.class_token import (
     BackboneReference,
@@ -94,7 +94,7 @@ def tune(
     if before is not None and goes_on_from(before, drawing, reference.fingerprint, prompting, keeps):
         if drawing.spacing_mm != before.spacing_mm:
             drawing = prepare_drawing(scans, like=before)
-        if keeps and before.is_head_alone:
+        if keeps and before.is_head_alone and before.has_directions:
             tuner: Tuner = HeadChanger(before, drawing, backbone, encode, options, started, cancelled)
         elif keeps or deep:
             tuner = Corrector(before, drawing, backbone, encode, options, started, cancelled, keeps)
@@ -188,5 +188,5 @@ def require_backbone(token: ClassToken, backbone: Backbone, fingerprint: str | N
 
 
 def token_shapes(backbone: Backbone, prompting: str) -> dict[str, tuple[int, ...]]:
-    """Shape of every number in a token of this backbone and prompting."""
-    return backbone.prompt_shapes(prompting) | head_shapes(backbone.embedding_channels, backbone.level_channels)
+    """Shape of every number in a token of this backbone and prompting; not all have directions."""
+    return backbone.prompt_shapes(prompting) | head_shapes(backbone.embedding_channels, direction_channels(backbone))

@@ -106,7 +106,7 @@ class Backbone(Protocol):
 
     def decode_levels(self, features: Features, prompts: Prompts | None = None) -> tuple[Tensor, ...]:
         """The embedding, and the other maps (N * R, C, *spatial) that a head can look at: those of coarser levels of
-        the decoder, finer before coarser, then the features themselves; none in families whose heads do not."""
+        the decoder, finer before coarser, then the features themselves; none in families whose heads do not look."""
         ...
 
     def prompt_inputs(self, image: Tensor) -> dict[str, list[Tensor]]:
@@ -196,6 +196,11 @@ def fingerprint(module: nn.Module) -> str:
         digest.update(f"{name} {array.shape} {array.dtype}\n".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def direction_channels(backbone: Backbone) -> tuple[int, ...]:
+    """Channels of each map that a head has a direction of: none where the embedding is all that it can look at."""
+    return backbone.level_channels if len(backbone.level_channels) > 1 else ()
 
 
 def count_parameters(module: nn.Module) -> int:

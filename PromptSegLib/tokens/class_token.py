@@ -91,14 +91,14 @@ class ClassToken:
 
     @property
     def has_directions(self) -> bool:
-        """Whether its head has directions of the backbone's levels: that of earlier PromptSegs has none, nor that of
-        prompts tuned to a single slice."""
+        """Whether its head has directions of the backbone's levels. That of earlier PromptSegs has none; beside deep
+        prompts, they are for other scans alone."""
         return any(name.startswith(DIRECTION) for name in self.numbers)
 
     @property
     def is_head_alone(self) -> bool:
-        """Whether all that was learned are directions, and tokens beside them."""
-        return self.has_directions and all(name.startswith("head") for name in self.numbers)
+        """Whether it has no deep prompts."""
+        return all(name.startswith("head") for name in self.numbers)
 
     def at_center(self, name: str | None) -> ClassToken:
         """The token as this center uses it, or its base, without centers; InputError if there is none of this name."""

@@ -99,8 +99,9 @@ def set_free(
     network, device = deepcopy(setup.backbone), setup.backbone.device
     free = [parameter.requires_grad_() for parameter in weights(network)]
     numbers = {name: torch.from_numpy(n.copy())[None].to(device) for name, n in token.numbers.items()}
-    # Directions come in closed form: a rate that suits tokens would only shake them.
-    tuned = [n.requires_grad_() for k, n in numbers.items() if k.startswith(numbers_of) and not is_direction(k)]
+    # Beside tokens, directions come in closed form: a rate that suits tokens would only shake them.
+    still = [name for name in numbers if is_direction(name) and not token.is_head_alone]
+    tuned = [n.requires_grad_() for k, n in numbers.items() if k.startswith(numbers_of) and k not in still]
 
     def logits(images: Tensor) -> Tensor:
         features = network.encode(images.to(device), numbers)

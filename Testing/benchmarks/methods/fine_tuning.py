@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.learning.drawing import DrawnScan, prepare_drawing
+from PromptSegLib.learning.levels_tuner import LevelsTuner
 from PromptSegLib.learning.tuning import tune
 from PromptSegLib.networks.backbone import BackboneModule, freeze
 from PromptSegLib.networks.families import build_backbone
@@ -65,7 +67,9 @@ def fine_tune(
     until = time.monotonic() + setup.seconds
     backbone = setup.backbone
     deep = replace(setup.options, prompting=backbone.default_prompting, seconds=0.0)
-    guess = tune(scans, "Structure", backbone, deep)
+    # Directions that the guess then goes without would leave their offset behind.
+    with patch.object(LevelsTuner, "wants_directions", False):
+        guess = tune(scans, "Structure", backbone, deep)
     drawing = prepare_drawing(scans)
     net = deepcopy(backbone)
     with torch.random.fork_rng():
