@@ -135,6 +135,12 @@ def drawn_scan(slices: Iterable[int] = (3, 6, 9), seed: int = 0) -> DrawnScan:
     return DrawnScan(image, drawing(image, truth, slices))
 
 
+def wholly_drawn(image: Volume, truth: np.ndarray) -> DrawnScan:
+    """Axial slices, and nothing of the structure is left to find."""
+    labels = image.with_array(truth.astype(np.uint8))
+    return DrawnScan(image, Annotation.from_label_map(labels, 1, complete=True, axis=0))
+
+
 def reoriented(volume: Volume, order: tuple[int, ...], flips: tuple[bool, ...]) -> Volume:
     """The same voxels at the same places, stored along other axes and from other ends."""
     geometry = volume.geometry

@@ -65,7 +65,7 @@ def learn_difference(
         InterruptedError: once it was cancelled.
         NoTimeError: if the time was over before the first step.
     """
-    if token.is_head_alone and token.has_directions:
+    if HeadChanger.suits(token):
         changer = HeadChanger(
             token, drawing, backbone, backbone.encode, options, time.monotonic(), cancelled, share=1.0
         )

@@ -124,6 +124,11 @@ class HeadChanger(HeadTuner):
         self.earlier = token
         self.best = {name: value.to(self.device) for name, value in self._numbers.items()}
 
+    @staticmethod
+    def suits(token: ClassToken) -> bool:
+        """Whether directions are what it was learned in."""
+        return token.is_head_alone and token.has_directions
+
     def _split(self) -> tuple[list[Tensor], list[Tensor]]:
         return [part.known for part in self.drawing.slices], [torch.zeros_like(p.known) for p in self.drawing.slices]
 

@@ -41,22 +41,19 @@ class LevelsTuner(Tuner):
         """The best numbers, with a leading class axis, and directions beside them."""
         best = {name: value[None] for name, value in self.best.items()}
         directions, offset = fit_directions(self.levels_of_pixels(best))
-        return half_of_each(best, directions | {"head.offset": offset}, self.device)
+        return half_of_each(best, directions, offset, self.device)
 
 
 def half_of_each(
-    tokens: Mapping[str, Tensor], directions: Mapping[str, Tensor], device: torch.device
+    tokens: Mapping[str, Tensor], directions: Mapping[str, Tensor], offset: Tensor, device: torch.device
 ) -> dict[str, Tensor]:
     """Numbers, with a leading class axis, whose logit is the mean of two heads' logits.
 
-    tokens: of one without directions, with that axis; directions: and the offset, of one without tokens, without it.
+    tokens: of one without directions, with that axis; directions, offset (1,): of one without tokens, without it.
     """
-    added = {name: value[None].to(device) / 2 for name, value in directions.items()}
-    return (
-        dict(tokens)
-        | {name: value for name, value in added.items() if is_direction(name)}
-        | {
-            "head.log_scale": tokens["head.log_scale"] - math.log(2),
-            "head.offset": tokens["head.offset"] / 2 + added["head.offset"],
-        }
-    )
+    return {
+        **tokens,
+        **{name: value[None].to(device) / 2 for name, value in directions.items()},
+        "head.log_scale": tokens["head.log_scale"] - math.log(2),
+        "head.offset": (tokens["head.offset"] + offset[None].to(device)) / 2,
+    }

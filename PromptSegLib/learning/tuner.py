@@ -219,10 +219,7 @@ class Tuner:
                 continue
             self._check_cancelled()
             with torch.no_grad():
-                features = self.cache.views[number].features
-                if features is None:
-                    image = part.image[None].to(self.device)
-                    features = self.encode(image) if prompts is None else self.backbone.encode(image, prompts)
+                features = self._features(number, prompts)
                 embedding = full_resolution(self.backbone.decode(features, prompts), features.size)[0].cpu()
             count = of_empty if part.empty else per_slice
             for pixels in sample_pixels(part.target[0], known, count, self.generator):
@@ -296,8 +293,11 @@ class Tuner:
 
     def _features(self, number: int, prompts: Prompts | None) -> Features:
         """Of a drawn slice, as these prompts steer the encoder."""
-        image = self.drawing.slices[number].image[None]
-        return self.cache.views[number].features or self.backbone.encode(image.to(self.device), prompts)
+        kept = self.cache.views[number].features
+        if kept is not None:
+            return kept
+        image = self.drawing.slices[number].image[None].to(self.device)
+        return self.encode(image) if prompts is None else self.backbone.encode(image, prompts)
 
     def _class_logits(self, features: Features, parameters: Mapping[str, Tensor]) -> Tensor:
         """Logits (B, h, w) as they are judged."""

@@ -94,7 +94,7 @@ def tune(
     if before is not None and goes_on_from(before, drawing, reference.fingerprint, prompting, keeps):
         if drawing.spacing_mm != before.spacing_mm:
             drawing = prepare_drawing(scans, like=before)
-        if keeps and before.is_head_alone and before.has_directions:
+        if keeps and HeadChanger.suits(before):
             tuner: Tuner = HeadChanger(before, drawing, backbone, encode, options, started, cancelled)
         elif keeps or deep:
             tuner = Corrector(before, drawing, backbone, encode, options, started, cancelled, keeps)

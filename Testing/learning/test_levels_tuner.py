@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.inference.segmenter import Segmenter
 from PromptSegLib.learning.averaging import averaged
@@ -22,15 +21,13 @@ from PromptSegLib.tokens.class_token import ClassToken, parse_token
 from PromptSegLib.tokens.recognition import Profile
 from PromptSegLib.tokens.shape import Shape
 from PromptSegLib.tokens.size import Size
-from Testing.support import FAST, drawn_scan, dsc, scan, tiny_backbone, tuned_token
+from Testing.support import FAST, drawn_scan, dsc, scan, tiny_backbone, tuned_token, wholly_drawn
 
 PROMPTED = replace(FAST, steps=4, probe_steps=30, prompting="decoder")
 
 
 def whole_scan(seed: int = 0) -> DrawnScan:
-    image, truth = scan(seed=seed)
-    labels = image.with_array(truth.astype(np.uint8))
-    return DrawnScan(image, Annotation.from_label_map(labels, 1, complete=True, axis=0))
+    return wholly_drawn(*scan(seed=seed))
 
 
 def found_dsc(token: ClassToken) -> float:
@@ -63,8 +60,8 @@ def test_the_logit_is_the_mean_of_both() -> None:
     shapes = head_shapes(4, (4, 6))
     numbers = {name: torch.randn(1, *shape, generator=generator) for name, shape in shapes.items()}
     tokens = {name: value for name, value in numbers.items() if not is_direction(name)}
-    along = {name: value[0] for name, value in numbers.items() if is_direction(name)} | {"head.offset": torch.ones(1)}
-    both = half_of_each(tokens, along, torch.device("cpu"))
+    along = {name: value[0] for name, value in numbers.items() if is_direction(name)}
+    both = half_of_each(tokens, along, torch.ones(1), torch.device("cpu"))
     silent = tokens | {"head.log_scale": torch.full((1, 1), -30.0), "head.offset": torch.ones(1, 1)}
     alone = [class_logits(maps, each, (8, 8)) for each in (tokens, numbers | silent)]
     assert torch.allclose(class_logits(maps, both, (8, 8)), (alone[0] + alone[1]) / 2, atol=1e-5)

@@ -39,6 +39,7 @@ from Testing.support import (
     shipped_backbone,
     tiny_backbone,
     tuned_token,
+    wholly_drawn,
 )
 
 # As few steps as show that nothing depends on chance.
@@ -512,12 +513,7 @@ def test_the_default_is_a_head_alone() -> None:
 @pytest.mark.parametrize("is_whole", [True, False])
 def test_of_what_is_learned_for_other_scans_directions_alone_tell(is_whole: bool) -> None:
     """One scan in which all is drawn, or several; what its pixels look like beyond that is their own."""
-    if is_whole:
-        image, truth = scan()
-        labels = image.with_array(truth.astype(np.uint8))
-        drawn = [DrawnScan(image, Annotation.from_label_map(labels, 1, complete=True, axis=0))]
-    else:
-        drawn = [drawn_scan(), drawn_scan(seed=1)]
+    drawn = [wholly_drawn(*scan())] if is_whole else [drawn_scan(), drawn_scan(seed=1)]
     own, others = (tune(each, "Organ", tiny_backbone(), HEAD_ALONE) for each in ([drawn_scan()], drawn))
     assert np.exp(others.numbers["head.log_scale"]) < 0.01 < 1 < np.exp(own.numbers["head.log_scale"])
     assert undrawn_dsc(others) > 0.8
@@ -584,8 +580,7 @@ def test_cancelled_between_directions_and_tokens_the_directions_are_kept() -> No
 def test_only_a_scan_of_which_all_is_known_is_for_others() -> None:
     image, truth = scan((40, 64, 64), (1.5, 3.0, 3.0))
     many = DrawnScan(image, drawing(image, truth, range(16, 25)))
-    whole = image.with_array(truth.astype(np.uint8))
-    complete = DrawnScan(image, Annotation.from_label_map(whole, 1, complete=True, axis=0))
+    complete = wholly_drawn(image, truth)
     assert [prepare_drawing(each).is_for_others for each in ([many], [complete], [many, many])] == [False, True, True]
     prompted = {
         name: tune([drawn], "Organ", tiny_backbone(), FAST).prompting

@@ -22,7 +22,6 @@ from PromptSegLib.learning import drawing, features, head_tuner
 from PromptSegLib.learning.directions import Points, fit_directions
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.learning.levels_tuner import LevelsTuner
-from PromptSegLib.learning.tuner import Tuner
 from PromptSegLib.tokens.class_token import Calibration, ClassToken
 from Testing.benchmarks.methods.method import Method, Setup
 from Testing.benchmarks.methods.promptseg import PROMPTSEG, Tuned, tune_token
@@ -81,7 +80,7 @@ def _nowhere(points: Points) -> tuple[dict[str, Tensor], Tensor]:
 @contextmanager
 def _without_directions() -> Iterator[None]:
     """Of a head alone, tokens are left; of deep prompts, all that gradients have learned."""
-    with patch.object(head_tuner, "fit_directions", _nowhere), patch.object(LevelsTuner, "run", Tuner.run):
+    with patch.object(head_tuner, "fit_directions", _nowhere), patch.object(LevelsTuner, "wants_directions", False):
         yield
 
 
