@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from PromptSegLib.inference.neighborhood import MARGIN_MM, SHAPED_MARGIN_MM, Nei
 from PromptSegLib.inference.predictor import NO_BODY
 from PromptSegLib.inference.reach import Reach
 from PromptSegLib.inference.sight import Sight
+from PromptSegLib.inference.surrounding_logits import SurroundingLogits
 from PromptSegLib.tokens.class_token import ClassToken
 from PromptSegLib.tokens.shape import Shape
 
@@ -47,6 +49,7 @@ class Search:
         image: the scan.
         sight: how the token sees it.
         drawn: what was drawn on it, of any class.
+        check: called often, and may raise to end it.
 
     Attributes:
         is_drawn: whether any of the class was drawn here.
@@ -54,8 +57,16 @@ class Search:
     """
 
     def __init__(
-        self, token: ClassToken, number: int, one_piece: bool, image: Volume, sight: Sight, drawn: Drawn | None
+        self,
+        token: ClassToken,
+        number: int,
+        one_piece: bool,
+        image: Volume,
+        sight: Sight,
+        drawn: Drawn | None,
+        check: Callable[[], None] = lambda: None,
     ):
+        self._check = check
         self._token, self._number, self._one_piece = token, number, one_piece
         self._image, self._sight, self._drawn = image, sight, drawn
         self._drawn_shape = None if drawn is None else drawn.shape(number + 1, sight.stack)
@@ -83,6 +94,8 @@ class Search:
     def take(self, part: slice, logits: np.ndarray, merged: MergedClasses) -> None:
         """What the network says (n, rows, columns), calibrated, of the slices ``part``."""
         stack = self._sight.stack
+        if self._surroundings is not None:
+            logits = self._surroundings.beside(logits, part)
         fused = logits if self._drawn_shape is None else fuse(logits, self._drawn_shape, part)
         if not self._corrects:
             logits = fused
@@ -134,12 +147,12 @@ class Search:
         around.extent, around.template = self._extent(), self._template()
         self._around = self._chosen = around
 
-    def settle(self, merged: MergedClasses, check: Callable[[], None]) -> None:
+    def settle(self, merged: MergedClasses) -> None:
         """Enter what a random walk makes of the surroundings of the drawing, or of what was chosen."""
         if self._around is None:
             return
         source = self._sight.stack.view(self._image.array)
-        for place, logits in self._around.settle(source, self._sight.stack, self._sight.window, check):
+        for place, logits in self._around.settle(source, self._sight.stack, self._sight.window, self._check):
             merged.enter(self._sight.stack, self._number, place, logits)
         # Other classes may take long, and this is large.
         self._around = self._drawn_shape = None
@@ -153,6 +166,16 @@ class Search:
         painted = None if self._drawn is None else self._drawn.labels.array == self._number + 1
         chosen = None if self._chosen is None else self._chosen.on_scan(self._sight.stack, self._image.array.shape)
         keep_pieces(labels, self._number + 1, painted, chosen)
+
+    @cached_property
+    def _surroundings(self) -> SurroundingLogits | None:
+        """What they say around the drawing; None without any, and where it only corrects what is found."""
+        if self._around is None or self._drawn is None or self._corrects:
+            return None
+        sight = self._sight
+        return SurroundingLogits.of(
+            self._image, sight.stack, sight.window, self._drawn, self._number + 1, self._around.place, self._check
+        )
 
     @property
     def _shapes(self) -> tuple[Shape, ...]:

@@ -101,7 +101,8 @@ class Segmenter:
             own: dict[int, Search] = {}
             for number in group.numbers:
                 check()
-                own[number] = Search(self.tokens[number], number, self._is_one_piece(number), image, group, drawn)
+                one_piece = self._is_one_piece(number)
+                own[number] = Search(self.tokens[number], number, one_piece, image, group, drawn, check)
             looked_at = set[int]()
             for start, numbers, counts in _visits(own, group.stack.shape[0], everywhere=probabilities):
                 block = group.block(image, start, self._predictor.device)
@@ -124,7 +125,7 @@ class Segmenter:
                 search.choose(middles, merged)
             # Where two are equally sure, the one that was drawn comes first.
             for search in sorted(own.values(), key=lambda search: not search.is_drawn):
-                search.settle(merged, check)
+                search.settle(merged)
             searches += own.values()
         if drawn is not None:
             keep_drawn(merged.labels, drawn)
@@ -152,7 +153,8 @@ class Segmenter:
     def preview(self, image: Volume, index: int, shape: DrawnShape | None = None) -> dict[int, np.ndarray]:
         """What the first token finds on slice ``index`` of its stack and on those that are seen together with it.
 
-        It is for scans that were drawn on: where in the body the structure is to be expected does not count.
+        It is for scans that were drawn on: where in the body the structure is to be expected does not count. Neither
+        does what lies around the drawing, which takes as long as all the rest.
 
         Args:
             shape: of the drawing on this scan, see `drawn_shape`.

@@ -20,6 +20,7 @@ from PromptSegLib.inference import predictor as predictor_module
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.segmenter import Segmentation, Segmenter
+from PromptSegLib.inference.surrounding_logits import SurroundingLogits
 from PromptSegLib.learning.anatomy import level
 from PromptSegLib.learning.shapes import shape_of
 from PromptSegLib.networks.backbone import Features, Prompts
@@ -479,6 +480,30 @@ def test_a_corrected_slice_is_kept_and_the_rest_is_found_as_before(painted: bool
     else:
         # One piece is kept, on one side of the slice that shows nothing.
         assert max(dsc(found[:6], before[:6]), dsc(found[7:], before[7:])) > 0.8
+
+
+def test_what_lies_around_counts_where_a_token_was_drawn_and_not_where_it_is_corrected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image, truth = scan()
+    token, planes = with_shape(truth, image), {index: truth[index] for index in (3, 8)}
+    corrected = correction(image, planes)
+    drawn = replace(corrected, corrects=frozenset())
+
+    def found() -> list[np.ndarray]:
+        return [segment(image, token, drawn=each).labels.array for each in (drawn, corrected)]
+
+    before = found()
+    always = SurroundingLogits((slice(0, truth.shape[0]), slice(None), slice(None)), *nothing_anywhere(truth.shape))
+    monkeypatch.setattr(SurroundingLogits, "of", lambda *_: always)
+    after = found()
+    assert not np.array_equal(before[0], after[0]) and np.array_equal(before[1], after[1])
+
+
+def nothing_anywhere(shape: tuple[int, ...]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Against the structure everywhere, as loud as can be."""
+    across, down, along = (np.ones((n, 1), np.float32) for n in shape)
+    return np.full((1, 1, 1), -100, np.float32), (across, down, along)
 
 
 def test_a_correction_somewhere_else_is_followed() -> None:

@@ -18,6 +18,7 @@ from PromptSegLib.imaging.working_grid import nearest_spacing
 from PromptSegLib.inference import neighborhood, random_walk
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.neighborhood import Neighborhood, Place
+from PromptSegLib.inference.surrounding_logits import SurroundingLogits
 from PromptSegLib.learning import drawing, features, head_tuner
 from PromptSegLib.learning.directions import Points, fit_directions
 from PromptSegLib.learning.drawing import DrawnScan
@@ -106,6 +107,11 @@ ABLATIONS = {
             "without-shape",
             "without the drawn shape",
             lambda: patch.object(Drawn, "shape", lambda drawn, label, stack: None),
+        ),
+        _finding(
+            "without-surroundings",
+            "without its surroundings",
+            lambda: patch.object(SurroundingLogits, "of", lambda *_: None),
         ),
         _finding("all-pieces", "with all pieces", nullcontext, lambda t: replace(t, pieces="many")),
         _finding("without-place", "without the place in the body", nullcontext, lambda t: replace(t, place=None)),
