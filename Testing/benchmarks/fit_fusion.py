@@ -25,7 +25,7 @@ from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import Volume, slice_stack
 from PromptSegLib.imaging.window import window_for
 from PromptSegLib.inference import appearance, drawn, random_walk
-from PromptSegLib.inference.drawn import Drawn, fuse
+from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.neighborhood import Neighborhood
 from PromptSegLib.inference.predictor import NO_BODY
 from PromptSegLib.inference.segmenter import Segmenter
@@ -35,6 +35,7 @@ from PromptSegLib.networks.device import keep_freed_memory
 from PromptSegLib.networks.weights import DEFAULT_BACKBONE, find_backbone, load_backbone
 from Testing.benchmarks import command
 from Testing.benchmarks.data import around, classes, scans
+from Testing.benchmarks.suggestions import heard
 
 CONSTANTS: dict[tuple[ModuleType, str], tuple[float, ...]] = {
     (drawn, "EDGE_MM"): (0.25, 0.5, 1.0, 2.0),
@@ -60,12 +61,13 @@ def changed(module: ModuleType, name: str, value: float) -> Iterator[None]:
 
 
 def masks(logits: np.ndarray, image: Volume, drawing: Drawn) -> tuple[np.ndarray, np.ndarray]:
-    """From the network's logits (slices, rows, columns): what it and the drawn shape find, and that after the walk."""
+    """From the network's logits (slices, rows, columns): what is found with the drawing's surroundings and its shape
+    beside it, and that after the walk."""
     stack = slice_stack(image, 0)
-    shape, neighborhood = drawing.shape(1, stack), Neighborhood.of(drawing, 1, stack)
-    assert shape is not None and neighborhood is not None
+    neighborhood = Neighborhood.of(drawing, 1, stack)
+    assert neighborhood is not None
     everything = slice(0, stack.shape[0])
-    fused = fuse(stack.view(logits), shape, everything)
+    fused = heard(stack.view(logits), image, drawing, stack)
     walked = neighborhood.take(fused, everything, NO_BODY)
     window = window_for(image.array)
     for place, settled in neighborhood.settle(stack.view(image.array), stack, window, lambda: None):

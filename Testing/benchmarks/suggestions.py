@@ -11,11 +11,13 @@ from scipy import special
 
 from PromptSegLib.apps.demo import draw_slices
 from PromptSegLib.imaging.annotation import Annotation
-from PromptSegLib.imaging.interpolation import DrawnShape
-from PromptSegLib.imaging.volume import slice_stack
-from PromptSegLib.inference.drawn import fuse
+from PromptSegLib.imaging.volume import SliceStack, Volume, slice_stack
+from PromptSegLib.imaging.window import window_for
+from PromptSegLib.inference.drawn import Drawn, fuse
 from PromptSegLib.inference.merging import UNDECIDED
+from PromptSegLib.inference.neighborhood import Neighborhood
 from PromptSegLib.inference.suggestion import suggest_slice
+from PromptSegLib.inference.surrounding_logits import SurroundingLogits
 from Testing.benchmarks.comparing import MARGIN, Comparison, record
 from Testing.benchmarks.corrections import draw, worst_slice, wrong_pixels
 from Testing.benchmarks.data import Case, around, cases
@@ -79,14 +81,26 @@ STRATEGIES = (
 NAMES = {strategy.key: strategy.name for strategy in STRATEGIES}
 
 
-def undecided(probability: np.ndarray, shape: DrawnShape | None) -> np.ndarray:
-    """Per slice, how many pixels are undecided, counted as a segmentation counts them.
+def undecided(probability: np.ndarray, image: Volume, drawn: Drawn | None, axis: int) -> np.ndarray:
+    """Per slice along an axis, how many pixels are undecided, counted as a segmentation counts them.
 
-    probability: the network's (slices, rows, columns); shape: of the drawing on this scan.
+    probability: the network's (slices, rows, columns), as stored; drawn: of label 1 on this image.
     """
-    logits = special.logit(probability)
-    fused = logits if shape is None else fuse(logits, shape, slice(0, len(logits)))
-    return np.count_nonzero(abs(fused) < UNDECIDED, axis=(1, 2))
+    stack = slice_stack(image, axis)
+    logits = special.logit(stack.view(probability))
+    if drawn is not None:
+        logits = heard(logits, image, drawn, stack)
+    return np.count_nonzero(abs(logits) < UNDECIDED, axis=(1, 2))
+
+
+def heard(logits: np.ndarray, image: Volume, drawn: Drawn, stack: SliceStack) -> np.ndarray:
+    """The network's logits (slices, rows, columns) of a stack, with what the surroundings and the shape of the drawing
+    of label 1 say, before any random walk."""
+    everything, around, shape = slice(0, len(logits)), Neighborhood.of(drawn, 1, stack), drawn.shape(1, stack)
+    if around is not None:
+        said = SurroundingLogits.of(image, stack, window_for(image.array), drawn, 1, around.place)
+        logits = logits if said is None else said.beside(logits, everything)
+    return logits if shape is None else fuse(logits, shape, everything)
 
 
 def compare(
@@ -143,9 +157,8 @@ class _Rounds:
         return _Round(look, score(found, self.truth, image.geometry.spacing), learning, finding)
 
     def _ensemble_doubt(self, annotation: Annotation, first: np.ndarray) -> np.ndarray:
-        stack = slice_stack(self._scan.image, annotation.axis)
         mean = self._scan.mean_probability(annotation, first)
-        return undecided(stack.view(mean), as_guide(annotation).shape(annotation.label, stack))
+        return undecided(mean, self._scan.image, as_guide(annotation), annotation.axis)
 
 
 def _follow(

@@ -17,6 +17,7 @@ from PromptSegLib.inference import random_walk
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.evaluation import evaluate
 from PromptSegLib.inference.segmenter import Segmentation, Segmenter
+from PromptSegLib.inference.surrounding_logits import SurroundingLogits
 from PromptSegLib.tokens.class_token import ClassToken
 from Testing.benchmarks import across, corrections, profiling, token_corrections
 from Testing.benchmarks.comparing import Comparison, Lesson
@@ -71,10 +72,13 @@ def test_what_was_switched_off_is_on_again_afterwards(method: Method) -> None:
     assert np.array_equal(PROMPTSEG.find(product, image, drawn.annotation), before)
 
 
-def test_without_the_walk_shape_and_brightness_it_is_the_network_alone() -> None:
+def test_without_walk_shape_brightness_and_surroundings_it_is_the_network_alone() -> None:
     drawn, (image, _) = drawn_scan(), scan()
     tuned = tune_token([drawn], Setup(tiny_backbone(), replace(FAST, steps=1, probe_steps=10)))
-    with patch.object(Drawn, "shape", lambda drawn, label, stack: None):
+    with (
+        patch.object(Drawn, "shape", lambda drawn, label, stack: None),
+        patch.object(SurroundingLogits, "of", lambda *_: None),
+    ):
         bare = ABLATIONS["without-walk"].find(tuned, image, drawn.annotation)
     np.testing.assert_array_equal(bare, NETWORK_ALONE.find(tuned, image, drawn.annotation))
     assert not np.array_equal(bare, PROMPTSEG.find(tuned, image, drawn.annotation))
