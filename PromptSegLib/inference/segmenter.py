@@ -154,7 +154,7 @@ class Segmenter:
         """What the first token finds on slice ``index`` of its stack and on those that are seen together with it.
 
         It is for scans that were drawn on: where in the body the structure is to be expected does not count. Neither
-        does what lies around the drawing, which takes as long as all the rest.
+        does what lies around the drawing, which takes about a second to learn.
 
         Args:
             shape: of the drawing on this scan, see `drawn_shape`.

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
+from typing import NamedTuple
 
 import numpy as np
 from scipy import special
@@ -198,8 +199,7 @@ class _Features:
         return features
 
 
-@dataclass(frozen=True)
-class _Sums:
+class _Sums(NamedTuple):
     """Over voxels outside (0) and inside (1): products of features (2, F, F), features (2, F), and how many (2,)."""
 
     products: np.ndarray
@@ -217,11 +217,7 @@ class _Sums:
 
     @classmethod
     def together(cls, parts: list[_Sums]) -> _Sums:
-        return cls(
-            np.sum([part.products for part in parts], axis=0),
-            np.sum([part.features for part in parts], axis=0),
-            np.sum([part.counts for part in parts], axis=0),
-        )
+        return cls(*(np.sum(each, axis=0) for each in zip(*parts, strict=True)))
 
     def solution(self) -> tuple[np.ndarray, float]:
         """Direction (F,) and offset of the regression.
