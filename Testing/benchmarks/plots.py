@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from Testing.benchmarks import tables
-from Testing.benchmarks.methods.fine_tuning import FULL, SCRATCH
+from Testing.benchmarks.methods.variants import FULL, SCRATCH
 from Testing.benchmarks.results import Result
 from Testing.benchmarks.variant_table import Row
 
@@ -89,7 +89,7 @@ def plot_variants(path: Path, rows: Sequence[Row]) -> None:
         for number, count in enumerate(counts):
             part = [row for row in rows if row.backbone == name and row.scans == count]
             for is_scratch in (False, True):
-                group = [row for row in part if (row.variant.method is SCRATCH) == is_scratch]
+                group = [row for row in part if (row.variant.method.key == SCRATCH) == is_scratch]
                 group.sort(key=lambda row: row.variant.trained)
                 axis.errorbar(
                     [row.variant.trained for row in group],
@@ -101,10 +101,10 @@ def plot_variants(path: Path, rows: Sequence[Row]) -> None:
                     capsize=2,
                     label=None if is_scratch else f"{count} drawn scans",
                 )
-        places = {row.variant.method.name: row.variant.trained for row in rows if row.backbone == name}
-        for variant, trained in places.items():
-            if variant != SCRATCH.name:
-                label = f"{variant} (open: {SCRATCH.name})" if variant == FULL.name else variant
+        places = {row.variant.method: row.variant.trained for row in rows if row.backbone == name}
+        for method, trained in places.items():
+            if method.key != SCRATCH:
+                label = f"{method.name} (open: from scratch)" if method.key == FULL else method.name
                 axis.annotate(
                     label, (trained, 0.01), xycoords=("data", "axes fraction"), rotation=90, fontsize=7, ha="right"
                 )

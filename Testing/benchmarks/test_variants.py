@@ -8,29 +8,32 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
 from PromptSegLib.errors import InputError
-from PromptSegLib.learning.drawing import prepare_drawing
 from PromptSegLib.learning.pretraining.recipe import seen_classes
 from PromptSegLib.networks.backbone import count_parameters
 from PromptSegLib.networks.catalog import BackboneInfo
 from PromptSegLib.networks.families import build_backbone
+from PromptSegLib.networks.head import is_direction
 from Testing.benchmarks import __main__ as benchmarks
 from Testing.benchmarks import comparing, variants
-from Testing.benchmarks.methods import fine_tuning, working
+from Testing.benchmarks.methods import weights_tuner, working
 from Testing.benchmarks.methods.method import Setup
 from Testing.benchmarks.methods.partial import adapters, low_rank
 from Testing.benchmarks.methods.variants import KEYS, Variant, variants_of
 from Testing.benchmarks.plots import plot_variants
 from Testing.benchmarks.results import Results
 from Testing.benchmarks.variant_table import HEADER, PAPER_GAPS, Row, gap, print_rows
-from Testing.support import FAST, TINY_UNETR, drawn_scan, dsc, scan, tiny_backbone
+from Testing.support import FAST, TINY_UNETR, drawn_scan, dsc, scan, tiny_backbone, wholly_drawn
 
 VARIANTS = {variant.method.key: variant for variant in variants_of(tiny_backbone(), "decoder")}
 SETUP = Setup(tiny_backbone(), replace(FAST, steps=1, prompting="decoder"), seconds=6)
+
+WHOLE = [wholly_drawn(*scan())]
 
 ATTENTION_CHANNELS = 8 + 12 + 16 + 20 + 24 + 20 + 16 + 12 + 8
 """Of the tiny network's nine blocks, each of two layers."""
@@ -43,7 +46,7 @@ def five_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that goes on by a second whenever it is looked at, so that no machine is too slow for a step."""
     clock = SimpleNamespace(monotonic=partial(next, itertools.count()))
     monkeypatch.setattr(working, "time", clock)
-    monkeypatch.setattr(fine_tuning, "time", clock)
+    monkeypatch.setattr(weights_tuner, "time", clock)
 
 
 @pytest.mark.usefixtures("five_steps")
@@ -51,8 +54,8 @@ def five_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_variant_trains_what_it_says_and_nothing_else(key: str) -> None:
     before = tiny_backbone().state_dict()
     fingerprint = tiny_backbone().fingerprint()
-    learned = VARIANTS[key].method.learn([drawn_scan()], SETUP)
-    after = learned.network.backbone.state_dict()
+    learned = VARIANTS[key].method.learn(WHOLE, SETUP)
+    after = learned.backbone.state_dict()
     added, changed, kept = {}, set(), set()
     for name, tensor in after.items():
         name = name.replace("parametrizations.weight.original", "weight")
@@ -73,7 +76,7 @@ def test_a_variant_trains_what_it_says_and_nothing_else(key: str) -> None:
     assert changed - idle == expected - idle and changed <= expected and changed | kept == set(before)
     assert all(tensor.any() for tensor in added.values())
     trained = sum(weights[name].numel() for name in expected) + sum(tensor.numel() for tensor in added.values())
-    assert VARIANTS[key].trained == trained + sum(number.numel() for number in learned.network.numbers.values())
+    assert VARIANTS[key].trained == trained + sum(number.size for number in learned.token.numbers.values())
     assert tiny_backbone().fingerprint() == fingerprint
     image, truth = scan()
     assert dsc(VARIANTS[key].method.find(learned, image, None), truth) > 0.7
@@ -88,11 +91,11 @@ def test_shares_are_right_by_count() -> None:
     assert trained["prompts-full"] == head + 2 * 4 * (ATTENTION_CHANNELS + 9 * 2)
     assert trained["prompts-start"] == head + 2 * 4 * (8 + 2)
     assert trained["prompts-encoder"] + trained["prompts-decoder"] == trained["prompts-full"] + head
-    assert trained["adapter"] == HEAD + 9 * 16 + 2 * 16 * ATTENTION_CHANNELS + ATTENTION_CHANNELS
-    assert trained["lora"] == HEAD + 2 * 4 * (1 + 3 + 1 + 1) * ATTENTION_CHANNELS
-    assert trained["full-fine-tuning"] == trained["scratch"] == HEAD + weights
+    assert trained["adapter"] == head + 9 * 16 + 2 * 16 * ATTENTION_CHANNELS + ATTENTION_CHANNELS
+    assert trained["lora"] == head + 2 * 4 * (1 + 3 + 1 + 1) * ATTENTION_CHANNELS
+    assert trained["full-fine-tuning"] == trained["scratch"] == head + weights
     attention_norms = 2 * 2 * ATTENTION_CHANNELS
-    assert HEAD + attention_norms < trained["bias"] < trained["decoder-fine-tuning"] < weights
+    assert head + attention_norms < trained["bias"] < trained["decoder-fine-tuning"] < weights
 
 
 def test_what_is_added_changes_nothing_at_first() -> None:
@@ -109,10 +112,10 @@ def test_what_is_added_changes_nothing_at_first() -> None:
 def test_both_start_from_the_same_head() -> None:
     heads = []
     for key in ("lora", "full-fine-tuning"):
-        learned = VARIANTS[key].method.learn([drawn_scan()], replace(SETUP, seconds=0))
-        heads.append({name: number.detach() for name, number in learned.network.numbers.items()})
-    assert set(heads[0]) == {"head.foreground", "head.background", "head.log_scale", "head.offset"}
-    assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
+        heads.append(VARIANTS[key].method.learn(WHOLE, replace(SETUP, seconds=0)).token.numbers)
+    assert all(name.startswith("head") for name in heads[0])
+    assert heads[0].keys() == heads[1].keys() and any(is_direction(name) for name in heads[0])
+    assert all(np.array_equal(heads[0][name], heads[1][name]) for name in heads[0])
 
 
 @pytest.mark.parametrize("prompting", ["full", "end"])
@@ -128,14 +131,15 @@ def test_a_prompting_tunes_its_own_prompts_and_finds_the_organ(prompting: str) -
 @pytest.mark.usefixtures("five_steps")
 def test_from_scratch_nothing_of_the_backbone_is_left() -> None:
     learned = VARIANTS["scratch"].method.learn([drawn_scan()], SETUP)
-    weights = dict(learned.network.backbone.named_parameters())
+    weights = dict(learned.backbone.named_parameters())
     assert not any(
         torch.equal(weights[name], weight) for name, weight in tiny_backbone().named_parameters() if weight.dim() > 1
     )
-    assert not learned.network.backbone.training
-    statistics = learned.network.backbone.state_dict()["stem.first.norm.running_mean"]
+    assert not learned.backbone.training
+    statistics = learned.backbone.state_dict()["stem.first.norm.running_mean"]
     assert statistics.any()
-    assert learned.spacing_mm == prepare_drawing([drawn_scan()]).spacing_mm
+    image, truth = scan()
+    assert VARIANTS["scratch"].method.find(learned, image, None).shape == truth.shape
 
 
 @pytest.mark.usefixtures("small_benchmarks")

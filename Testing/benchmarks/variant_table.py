@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from PromptSegLib.networks.backbone import BackboneModule, count_parameters
-from Testing.benchmarks.methods.fine_tuning import FULL
 from Testing.benchmarks.methods.method import Method
-from Testing.benchmarks.methods.variants import Variant
+from Testing.benchmarks.methods.variants import FULL, Variant
 from Testing.benchmarks.results import Result
 from Testing.benchmarks.tables import cell
 
@@ -125,6 +124,6 @@ def print_rows(rows: Sequence[Row], console: Console) -> None:
 def gap(group: Iterable[Row]) -> float | None:
     """Full fine-tuning minus our prompting in points of DSC, on what both have; None if that is nothing."""
     ours = next((row.scores for row in group if row.is_ours), {})
-    full = next((row.scores for row in group if row.variant.method is FULL), {})
+    full = next((row.scores for row in group if row.variant.method.key == FULL), {})
     differences = [full[key] - score for key, score in ours.items() if key in full]
     return 100 * float(np.mean(differences)) if differences else None

@@ -19,11 +19,11 @@ from PromptSegLib.networks.backbone import BackboneModule, freeze
 from PromptSegLib.networks.head import class_logits, is_direction
 from PromptSegLib.tokens.class_token import ClassToken, parse_token
 from Testing.benchmarks.command import words
-from Testing.benchmarks.methods.fine_tuning import NUMBERS_RATE, RATE
+from Testing.benchmarks.methods.fine_tuning import FEW_WEIGHTS_RATE, NUMBERS_RATE, RATE
 from Testing.benchmarks.methods.method import Setup
+from Testing.benchmarks.methods.partial import Free, biases, everything
 from Testing.benchmarks.methods.working import Crops, train
 
-BIAS_RATE = 1e-3
 NEW_CENTER = "New center"
 
 
@@ -67,14 +67,6 @@ def _center_token(scans: Sequence[DrawnScan], token: ClassToken, setup: Setup) -
     return Adapted(setup.backbone, saved.at_center(None), saved.at_center(NEW_CENTER), trained)
 
 
-def all_weights(network: BackboneModule) -> list[nn.Parameter]:
-    return list(network.parameters())
-
-
-def _biases(network: BackboneModule) -> list[nn.Parameter]:
-    return [parameter for name, parameter in network.named_parameters() if name.endswith("bias")]
-
-
 def _no_weights(network: BackboneModule) -> list[nn.Parameter]:
     return []
 
@@ -83,7 +75,7 @@ def set_free(
     scans: Sequence[DrawnScan],
     token: ClassToken,
     setup: Setup,
-    weights: Callable[[BackboneModule], list[nn.Parameter]] = _no_weights,
+    weights: Free = _no_weights,
     rate: float = RATE,
     numbers_of: str = "",
     most_slices: int = MAX_SLICES,
@@ -129,8 +121,8 @@ CENTER_METHODS = {
         NONE,
         CENTER_TOKEN,
         CenterMethod("head", "partial fine-tuning (head)", partial(set_free, numbers_of="head")),
-        CenterMethod("full", "full fine-tuning", partial(set_free, weights=all_weights)),
-        CenterMethod("bitfit", "BitFit", partial(set_free, weights=_biases, rate=BIAS_RATE, numbers_of="head")),
+        CenterMethod("full", "full fine-tuning", partial(set_free, weights=everything)),
+        CenterMethod("bitfit", "BitFit", partial(set_free, weights=biases, rate=FEW_WEIGHTS_RATE, numbers_of="head")),
         CenterMethod("shallow", "shallow prompts", set_free, "shallow"),
         CenterMethod("deep", "deep prompts", set_free, "deep"),
     )

@@ -19,18 +19,14 @@ from PromptSegLib.learning.drawing import DrawnScan, prepare_drawing
 from PromptSegLib.learning.levels_tuner import LevelsTuner
 from PromptSegLib.learning.tuning import tune
 from PromptSegLib.networks.backbone import BackboneModule, freeze
-from PromptSegLib.networks.families import build_backbone
 from PromptSegLib.networks.head import class_logits, head_shapes
 from Testing.benchmarks.methods.method import Method, Setup, as_drawn
-from Testing.benchmarks.methods.partial import Free, adapters, biases, decoder, everything, low_rank
+from Testing.benchmarks.methods.partial import Free, decoder, everything
 from Testing.benchmarks.methods.working import Crops, Slicewise, train
 
 RATE, NUMBERS_RATE = 1e-4, 3e-3
 FEW_WEIGHTS_RATE = 1e-3
 """For biases and for what is added to the weights, as is usual: there is less to break."""
-
-SCRATCH_RATE = 1e-3
-"""As in pre-training."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +52,9 @@ class Adapted:
         return class_logits(self.backbone.decode_levels(features, self.numbers), self.numbers, features.size)
 
 
-def fine_tune(
-    scans: Sequence[DrawnScan], setup: Setup, free: Free, rate: float, batch_statistics: bool = False
-) -> Slicewise:
-    """From the head that tuning of deep prompts guesses first, without these prompts.
-
-    batch_statistics: normalize by those of a batch, and learn them; a trained backbone keeps its own, which four crops
-    cannot replace.
-    """
+def fine_tune(scans: Sequence[DrawnScan], setup: Setup, free: Free) -> Slicewise:
+    """From the head that tuning of deep prompts guesses first, without these prompts. Batch norms keep their
+    statistics, which four crops cannot replace."""
     until = time.monotonic() + setup.seconds
     backbone = setup.backbone
     deep = replace(setup.options, prompting=backbone.default_prompting, seconds=0.0)
@@ -72,37 +63,22 @@ def fine_tune(
         guess = tune(scans, "Structure", backbone, deep)
     drawing = prepare_drawing(scans)
     net = deepcopy(backbone)
-    with torch.random.fork_rng():
-        torch.manual_seed(setup.seed)
-        weights = [parameter.requires_grad_() for parameter in free(net)]
+    weights = [parameter.requires_grad_() for parameter in free(net)]
     network = Adapted.of(net, {name: guess.numbers[name] for name in head_shapes(net.embedding_channels)})
     numbers = [number.requires_grad_() for number in network.numbers.values()]
-    groups: list[dict[str, object]] = [{"params": weights, "lr": rate}, {"params": numbers, "lr": NUMBERS_RATE}]
-    net.train(batch_statistics)
+    groups: list[dict[str, object]] = [{"params": weights, "lr": RATE}, {"params": numbers, "lr": NUMBERS_RATE}]
     train(network, groups, Crops(drawing.slices, setup.seed), until, net.device)
     freeze(net)
     return Slicewise.of(network, drawing)
-
-
-def train_from_scratch(scans: Sequence[DrawnScan], setup: Setup) -> Slicewise:
-    """The same architecture with random weights, all of which are trained."""
-    with torch.random.fork_rng():
-        torch.manual_seed(setup.seed)
-        net = freeze(build_backbone(setup.backbone.preset)).to(setup.backbone.device)
-    return fine_tune(scans, replace(setup, backbone=net), everything, SCRATCH_RATE, batch_statistics=True)
 
 
 def find(learned: Slicewise, image: Volume, annotation: Annotation | None) -> np.ndarray:
     return as_drawn(learned(image), annotation)
 
 
-def _method(key: str, name: str, free: Free, rate: float) -> Method:
-    return Method(key, name, partial(fine_tune, free=free, rate=rate), find, timed=True, across=True)
+def _method(key: str, name: str, free: Free) -> Method:
+    return Method(key, name, partial(fine_tune, free=free), find, timed=True, across=True)
 
 
-FULL = _method("full-fine-tuning", "full fine-tuning", everything, RATE)
-DECODER = _method("decoder-fine-tuning", "decoder fine-tuning", decoder, RATE)
-BIAS = _method("bias", "biases (BitFit)", biases, FEW_WEIGHTS_RATE)
-ADAPTER = _method("adapter", "adapters", adapters, FEW_WEIGHTS_RATE)
-LORA = _method("lora", "LoRA", low_rank, FEW_WEIGHTS_RATE)
-SCRATCH = Method("scratch", "from scratch", train_from_scratch, find, timed=True, across=True)
+FULL = _method("full-fine-tuning", "full fine-tuning", everything)
+DECODER = _method("decoder-fine-tuning", "decoder fine-tuning", decoder)

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from PromptSegLib.learning.drawing import MAX_SLICES, DrawnScan
-from Testing.benchmarks.methods.center_methods import all_weights, set_free
+from Testing.benchmarks.methods.center_methods import set_free
 from Testing.benchmarks.methods.method import Method, Setup
+from Testing.benchmarks.methods.partial import everything
 from Testing.benchmarks.methods.promptseg import Tuned, find, tune_token
 
 SLICES_OF_EACH = 20
@@ -21,7 +22,7 @@ def _fine_tune(scans: Sequence[DrawnScan], setup: Setup) -> Tuned:
     token = tune_token(scans, setup).token
     longer = replace(setup, options=replace(setup.options, seconds=setup.seconds))
     most = max(MAX_SLICES, SLICES_OF_EACH * len(scans))
-    adapted = set_free(scans, token, longer, all_weights, most_slices=most)
+    adapted = set_free(scans, token, longer, everything, most_slices=most)
     return Tuned(adapted.backbone, adapted.new)
 
 
