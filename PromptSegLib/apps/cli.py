@@ -93,10 +93,6 @@ def tune(
     ] = None,
     device: Device = "auto",
     seconds: Annotated[float, typer.Option(min=1, help="Time limit of the tuning.")] = 90.0,
-    thorough: Annotated[
-        bool,
-        typer.Option("--thorough", help="Also learn on from either half of the scans, each within the time limit."),
-    ] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
     scribbles: Annotated[bool, typer.Option("--scribbles", help="Only painted voxels are known.")] = False,
     complete: Annotated[
@@ -124,7 +120,6 @@ def tune(
         terminology=_parse_terminology(terminology),
         backbone=backbone,
         device=device,
-        thorough=thorough,
     )
     options = TuningOptions(prompting=prompting, seconds=seconds, seed=seed)
     with progress_bar(f"Learning {name}", as_json) as show, Interruption() as interruption:
@@ -133,16 +128,10 @@ def tune(
             dsc = "" if progress.held_out_dsc is None else f"held-out DSC {progress.held_out_dsc:.3f}"
             show(progress.step / progress.steps, f"loss {progress.loss:.3f}  {dsc}")
 
-        def averaging(fraction: float, loss: float) -> None:
-            show(fraction, f"on from either half of the scans, loss {loss:.3f}")
-
         def looking(fraction: float) -> None:
             show(1.0, f"looking how large it is: {100 * fraction:.0f} %")
 
-        def notice(sentence: str) -> None:
-            errors.print(f"promptseg: {sentence}", markup=False)
-
-        token = tune_files(job, options, report, interruption, looking, averaging, notice)
+        token = tune_files(job, options, report, interruption, looking)
     if as_json:
         print_json({"token": str(out), "training": asdict(token.training), "interrupted": interruption.requested})
     else:

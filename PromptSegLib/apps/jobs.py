@@ -29,14 +29,12 @@ from PromptSegLib.tokens.recognition import Profile, Recognition
 
 if TYPE_CHECKING:
     from PromptSegLib.inference.drawn import Drawn
-    from PromptSegLib.learning.drawing import DrawnScan
     from PromptSegLib.learning.tuning import TuningOptions, TuningProgress
-    from PromptSegLib.networks.backbone import Backbone
 
 
 @dataclass(frozen=True)
 class TuneJob:
-    """Paths and words of a `tune`; see the command's options. thorough: also learn on from either half of the scans."""
+    """Paths and words of a `tune`; see the command's options."""
 
     images: Sequence[Path]
     drawings: Sequence[Path]
@@ -50,7 +48,6 @@ class TuneJob:
     terminology: Terminology | None = None
     backbone: str | None = None
     device: str = "auto"
-    thorough: bool = False
 
 
 def tune_files(
@@ -59,27 +56,21 @@ def tune_files(
     report: Callable[[TuningProgress], None] = lambda progress: None,
     cancelled: Callable[[], bool] = lambda: False,
     looking: Callable[[float], None] = lambda fraction: None,
-    averaging: Callable[[float, float], None] = lambda fraction, loss: None,
-    notice: Callable[[str], None] = lambda sentence: None,
 ) -> ClassToken:
     """Learn a class from files and write its token. All that can be wrong is found before the long work begins.
 
     looking: called with the fraction done while the rest of a structure is looked for that was drawn in part, for the
-    sake of its height, size and shape; averaging: after every step of learning on from either half of the scans, with
-    the fraction done and the loss; notice: with a sentence if it could not be learned thoroughly.
+    sake of its height, size and shape.
     """
     require_token_path(job.out)
     name = checked_name(job.name)
     scans = read_drawn_scans(job)
 
     from PromptSegLib.inference.telling import told_by_results
-    from PromptSegLib.learning.averaging import require_many
     from PromptSegLib.learning.tuning import tune
     from PromptSegLib.networks.device import is_out_of_memory
     from PromptSegLib.networks.weights import load_network
 
-    if job.thorough:
-        require_many(len(scans))
     network = load_network(job.backbone, job.device)
     token = tune(
         scans,
@@ -93,9 +84,6 @@ def tune_files(
     )
     token.save(job.out)
     try:
-        if job.thorough:
-            token = _averaged(token, scans, network, options, averaging, cancelled, notice)
-            token.save(job.out)
         told = told_by_results(token, scans, network, report=looking, cancelled=cancelled)
     except InterruptedError:
         return token
@@ -106,31 +94,6 @@ def tune_files(
     if told is not token:
         told.save(job.out)
     return told
-
-
-def _averaged(
-    token: ClassToken,
-    scans: Sequence[DrawnScan],
-    network: Backbone,
-    options: TuningOptions,
-    report: Callable[[float, float], None],
-    cancelled: Callable[[], bool],
-    notice: Callable[[str], None],
-) -> ClassToken:
-    """The token, learned on from either half of the scans, or as it is where time or memory do not suffice."""
-    from PromptSegLib.learning.averaging import averaged
-    from PromptSegLib.learning.differences import NoTimeError
-    from PromptSegLib.networks.device import is_out_of_memory
-
-    try:
-        return averaged(token, scans, network, options, report=report, cancelled=cancelled)
-    except NoTimeError as error:
-        notice(f"not learned thoroughly: {error}")
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        notice("not learned thoroughly: memory ran out; close other programs and try again, or use --device cpu")
-    return token
 
 
 def require_token_path(out: Path) -> None:

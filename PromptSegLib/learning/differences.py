@@ -31,10 +31,6 @@ Difference = dict[str, np.ndarray]
 """float16 by the name of the number that it is added to; numbers that do not differ are left out."""
 
 
-class NoTimeError(InputError):
-    """The time limit left no step of learning."""
-
-
 def divided(scans: Sequence[DrawnScan], parts: int, seed: int) -> list[list[DrawnScan]]:
     """As many parts of the scans, by chance; each scan is in one of them, and they differ by one scan at the most."""
     order = torch.randperm(len(scans), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -63,7 +59,7 @@ def learn_difference(
 
     Raises:
         InterruptedError: once it was cancelled.
-        NoTimeError: if the time was over before the first step.
+        InputError: if the time was over before the first step.
     """
     if HeadChanger.suits(token):
         changer = HeadChanger(
@@ -78,7 +74,7 @@ def learn_difference(
     if cancelled():
         raise InterruptedError("learning was cancelled")
     if not tuner.steps_taken:
-        raise NoTimeError("the time limit is too short to learn anything from these scans: give more --seconds")
+        raise InputError("the time limit is too short to learn anything from these scans: give more --seconds")
     return _difference(tuner.best, token), tuner.best_step
 
 

@@ -27,14 +27,13 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.formats import read_image, read_label_map, write_image
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.volume import Volume
-from PromptSegLib.learning import averaging, tuner, tuning
-from PromptSegLib.learning.differences import NoTimeError
+from PromptSegLib.learning import tuning
 from PromptSegLib.learning.shapes import shape_of
 from PromptSegLib.networks import catalog, presets
 from PromptSegLib.networks.backbone import count_parameters
 from PromptSegLib.networks.punet import PUNet
 from PromptSegLib.networks.weights import DEFAULT_BACKBONE, load_backbone
-from PromptSegLib.tokens.class_token import ClassToken, load_token
+from PromptSegLib.tokens.class_token import load_token
 from PromptSegLib.tokens.recognition import Profile
 from PromptSegLib.tokens.shape import Shape
 from PromptSegLib.tokens.size import Size
@@ -110,49 +109,6 @@ def test_a_drawing_corrects_what_a_token_of_other_scans_finds(run: Run, folder: 
         found[name] = read_label_map(folder / "found.nii.gz").array == 1
         assert np.array_equal(found[name][3], truth[3])
     assert dsc(found["elsewhere"], truth) > dsc(found["here"], truth)
-
-
-@pytest.mark.usefixtures("without_views")
-def test_many_scans_thoroughly(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The token of both halves replaces the one that is written first."""
-    monkeypatch.setattr(averaging, "LEAST_SCANS", 6)
-    monkeypatch.setattr(averaging, "STEPS", 10)
-    monkeypatch.setattr(tuner, "_MOST_STEPS", 30)
-    names = [f"scan{number}" for number in range(6)]
-    for number, name in enumerate(names):
-        image, truth = scan(seed=number)
-        write_image(image, folder / f"{name}.nii.gz")
-        write_image(image.with_array(drawn_labels(truth, range(12))), folder / f"{name}_drawn.nii.gz")
-    scans = ["--image", *(f"{name}.nii.gz" for name in names), "--labels", *(f"{name}_drawn.nii.gz" for name in names)]
-    command = ["tune", *scans, "--complete", "--label", "1", "--name", "Organ", "--seconds", "200", "--json", "--out"]
-    assert run(*command, "plain.promptseg")[0] == 0
-    code, out, err = run(*command, "thorough.promptseg", "--thorough")
-    assert (code, err) == (0, "") and json.loads(out)["training"]["scans"] == 6
-    plain, thorough = (load_token(folder / f"{name}.promptseg") for name in ("plain", "thorough"))
-    assert plain.training.held_out_dsc is not None and thorough.training.held_out_dsc is None
-    assert thorough.training.steps > plain.training.steps
-    assert any(not np.array_equal(numbers, plain.numbers[name]) for name, numbers in thorough.numbers.items())
-    assert (thorough.size, thorough.name) == (plain.size, plain.name)
-
-
-@pytest.mark.parametrize(
-    ("trouble", "sentence"),
-    [
-        (NoTimeError("1 s leave no time: give more --seconds"), "not learned thoroughly: 1 s leave no time"),
-        (MemoryError(), "not learned thoroughly: memory ran out"),
-    ],
-)
-def test_what_cannot_be_learned_thoroughly_is_said(
-    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception, sentence: str
-) -> None:
-    def fail(*arguments: object, **options: object) -> ClassToken:
-        raise trouble
-
-    monkeypatch.setattr(averaging, "LEAST_SCANS", 1)
-    monkeypatch.setattr(averaging, "averaged", fail)
-    code, _, err = run(*words(TUNE, out="plain.promptseg"), "--thorough")
-    assert code == 0 and err.count("\n") == 1 and sentence in err
-    assert load_token(folder / "plain.promptseg").size is not None, "the rest of the structure was looked for"
 
 
 def test_the_same_for_people(run: Run) -> None:
@@ -286,7 +242,6 @@ def make_bad_files(folder: Path) -> None:
 
 
 BAD_INPUT: list[tuple[str, dict[str, str | None], str]] = [
-    (f"{TUNE} --thorough", {}, "only learned thoroughly from 20 or more scans, and these are 1"),
     (TUNE, {"image": "missing.nii.gz"}, "missing.nii.gz does not exist"),
     (TUNE, {"image": "noise.nii.gz"}, "noise.nii.gz"),
     (TUNE, {"image": "4d.nii.gz"}, "4 dimensions"),

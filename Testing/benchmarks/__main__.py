@@ -84,7 +84,7 @@ def main(
         str,
         typer.Option(
             help=f"Some of {', '.join(registry.METHODS)}; of ablation and across also "
-            f"{', '.join(registry.ABLATIONS)}; of across, {', '.join(registry.MANY_SCANS)}; "
+            f"{', '.join(registry.ABLATIONS)}; of across, {registry.FULL_TOKEN.key}; "
             f"of token-corrections, {', '.join(registry.CORRECTING_TOKENS)}; "
             f"of variants, {', '.join(KEYS)}; of suggestions, {', '.join(suggestions.NAMES)}."
         ),
@@ -167,7 +167,7 @@ def main(
             ("drawn scans", lambda result: result.drawn),
             run_across,
             registry.ACROSS,
-            (*registry.ACROSS, *registry.MANY_SCANS.values(), *registry.ABLATIONS.values()),
+            (*registry.ACROSS, registry.FULL_TOKEN, *registry.ABLATIONS.values()),
         ),
         Question(
             "ablation",

@@ -10,7 +10,6 @@ import torch
 
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.inference.segmenter import Segmenter
-from PromptSegLib.learning.averaging import averaged
 from PromptSegLib.learning.differences import learn_difference
 from PromptSegLib.learning.drawing import DrawnScan, prepare_drawing
 from PromptSegLib.learning.levels_tuner import half_of_each
@@ -105,13 +104,6 @@ def test_neither_a_center_nor_a_correction_changes_them(token: ClassToken) -> No
     after = tune([drawn_scan((6,), seed=3)], "Organ", tiny_backbone(), PROMPTED, before=others)
     assert own and all(np.array_equal(after.numbers[name], token.numbers[name]) for name in own)
     assert not np.array_equal(after.numbers["head.foreground"], token.numbers["head.foreground"])
-
-
-def test_the_mean_of_two_halves_keeps_them(token: ClassToken) -> None:
-    after = averaged(token, [whole_scan(seed) for seed in range(1, 5)], tiny_backbone(), PROMPTED)
-    changed = {name for name in token.numbers if not np.array_equal(after.numbers[name], token.numbers[name])}
-    assert changed and not any(is_direction(name) for name in changed)
-    assert found_dsc(after) > 0.8
 
 
 def test_where_a_token_fails_a_probe_begins_anew_beside_them(token: ClassToken) -> None:

@@ -13,7 +13,6 @@ from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.inference.drawn import Drawn
 from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.segmenter import Segmenter
-from PromptSegLib.learning.averaging import averaged
 from PromptSegLib.learning.drawing import DrawnScan
 from PromptSegLib.learning.tuning import tune
 from PromptSegLib.networks.backbone import BackboneModule
@@ -38,13 +37,6 @@ def tune_token(scans: Sequence[DrawnScan], setup: Setup) -> Tuned:
     encode = None if features is None else partial(features.encode, setup.backbone)
     token = tune(scans, "Structure", setup.backbone, setup.options, before=before, encode=encode)
     return Tuned(setup.backbone, token, features)
-
-
-def _tune_thoroughly(scans: Sequence[DrawnScan], setup: Setup) -> Tuned:
-    tuned = tune_token(scans, setup)
-    if len(scans) == 1:
-        return tuned  # There are no halves of it.
-    return replace(tuned, token=averaged(tuned.token, scans, setup.backbone, setup.options))
 
 
 def as_guide(annotation: Annotation, corrects: bool = False) -> Drawn:
@@ -74,7 +66,6 @@ def _find_told_ends(tuned: Tuned, image: Volume, annotation: Annotation | None) 
 
 
 PROMPTSEG = Method("promptseg", "PromptSeg", tune_token, find, across=True)
-THOROUGH = Method("promptseg-thorough", "PromptSeg, thorough", _tune_thoroughly, find, across=True)
 NETWORK_ALONE = Method("network-alone", "PromptSeg, network alone", tune_token, _find_alone)
 TOLD_ENDS = Method("promptseg-told-ends", "PromptSeg, told the ends", _tune_told_ends, _find_told_ends)
 """It knows what grow from seeds has to know."""

@@ -10,7 +10,7 @@ from Testing.benchmarks.methods.ablations import ABLATIONS
 from Testing.benchmarks.methods.fine_tuning import DECODER, FULL
 from Testing.benchmarks.methods.grow_from_seeds import GROW_FROM_SEEDS
 from Testing.benchmarks.methods.linear_probe import LINEAR_PROBE
-from Testing.benchmarks.methods.promptseg import NETWORK_ALONE, PROMPTSEG, THOROUGH, TOLD_ENDS
+from Testing.benchmarks.methods.promptseg import NETWORK_ALONE, PROMPTSEG, TOLD_ENDS
 from Testing.benchmarks.methods.random_forest import RANDOM_FOREST
 from Testing.benchmarks.methods.shapes import INTERPOLATION, ITK
 from Testing.benchmarks.methods.token_correcting import FIXED, LEARNING
@@ -34,12 +34,11 @@ METHODS = {
     )
 }
 
-MANY_SCANS = {method.key: method for method in (THOROUGH, FULL_TOKEN)}
-"""For many drawn scans alone."""
-
 CORRECTING_TOKENS = {method.key: method for method in (LEARNING, FIXED)}
 
-NAMES = {key: method.name for key, method in (METHODS | ABLATIONS | MANY_SCANS | CORRECTING_TOKENS).items()}
+NAMES = {key: method.name for key, method in (METHODS | ABLATIONS | CORRECTING_TOKENS).items()} | {
+    FULL_TOKEN.key: FULL_TOKEN.name
+}
 
 IN_SCAN = tuple(method for method in METHODS.values() if method is not DECODER)
 ACROSS = tuple(method for method in METHODS.values() if method.across)
