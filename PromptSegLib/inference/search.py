@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
 
 import numpy as np
 
 from PromptSegLib.imaging.outline import body_axis, heights_mm, outline
 from PromptSegLib.imaging.volume import Volume
 from PromptSegLib.inference.components import keep_pieces
-from PromptSegLib.inference.drawn import Drawn, fuse
+from PromptSegLib.inference.drawn import Drawn
+from PromptSegLib.inference.evidence import DrawingEvidence
 from PromptSegLib.inference.extent import Extent
 from PromptSegLib.inference.fitting import Template
 from PromptSegLib.inference.found import Found, likelihood, most_apart_mm
 from PromptSegLib.inference.merging import MergedClasses
-from PromptSegLib.inference.neighborhood import MARGIN_MM, SHAPED_MARGIN_MM, Neighborhood
+from PromptSegLib.inference.neighborhood import MARGIN_MM, SHAPED_MARGIN_MM, Neighborhood, Place
 from PromptSegLib.inference.predictor import NO_BODY
 from PromptSegLib.inference.reach import Reach
 from PromptSegLib.inference.sight import Sight
@@ -69,10 +69,10 @@ class Search:
         self._check = check
         self._token, self._number, self._one_piece = token, number, one_piece
         self._image, self._sight, self._drawn = image, sight, drawn
-        self._drawn_shape = None if drawn is None else drawn.shape(number + 1, sight.stack)
         self._around = None if drawn is None else Neighborhood.of(drawn, number + 1, sight.stack)
         self.is_drawn = self._around is not None
         self._corrects = corrects(drawn, token, number, one_piece)
+        self._evidence = self._said_by_drawing()
         self._found = Found() if self._around is None or self._corrects else None
         self._chosen: Neighborhood | None = None
         self._against = None if self._found is None else self._unlikely()
@@ -94,14 +94,13 @@ class Search:
     def take(self, part: slice, logits: np.ndarray, merged: MergedClasses) -> None:
         """What the network says (n, rows, columns), calibrated, of the slices ``part``."""
         stack = self._sight.stack
-        if self._surroundings is not None:
-            logits = self._surroundings.beside(logits, part)
-        fused = logits if self._drawn_shape is None else fuse(logits, self._drawn_shape, part)
-        if not self._corrects:
-            logits = fused
-        elif self._around is not None:
-            # In case that what is found turns out to be another structure.
-            self._around.take(fused, part, NO_BODY)
+        if self._evidence is not None:
+            told = self._evidence.beside(logits, part)
+            if not self._corrects:
+                logits = told
+            elif self._around is not None:
+                # In case that what is found turns out to be another structure.
+                self._around.take(told, part, NO_BODY)
         if self._against is not None:
             logits = logits - self._against[part]
         self.reach.saw(part, logits)
@@ -142,6 +141,9 @@ class Search:
                 # It was drawn elsewhere: what was found is another structure.
                 return
             around.correct(self._drawn, self._number + 1, stack)
+            said = self._said_around(around.place)
+            if said is not None:
+                around.logits = said.beside_box(around.logits)
         if self._one_piece or self._token.pieces == "many":
             around.size = self._token.size
         around.extent, around.template = self._extent(), self._template()
@@ -155,7 +157,7 @@ class Search:
         for place, logits in self._around.settle(source, self._sight.stack, self._sight.window, self._check):
             merged.enter(self._sight.stack, self._number, place, logits)
         # Other classes may take long, and this is large.
-        self._around = self._drawn_shape = None
+        self._around = self._evidence = None
         if self._chosen is not None:
             self._chosen = replace(self._chosen, known=None, logits=self._chosen.logits[:0].copy(), painted=None)
 
@@ -167,14 +169,28 @@ class Search:
         chosen = None if self._chosen is None else self._chosen.on_scan(self._sight.stack, self._image.array.shape)
         keep_pieces(labels, self._number + 1, painted, chosen)
 
-    @cached_property
-    def _surroundings(self) -> SurroundingLogits | None:
-        """What they say around the drawing; None without any, and where it only corrects what is found."""
-        if self._around is None or self._drawn is None or self._corrects:
+    def _said_by_drawing(self) -> DrawingEvidence | None:
+        """None where nothing of the class was drawn."""
+        if self._around is None or self._drawn is None:
+            return None
+        return DrawingEvidence(
+            self._image,
+            self._sight.stack,
+            self._sight.window,
+            self._drawn,
+            self._number + 1,
+            self._around.place,
+            shape_alone=self._corrects,
+            check=self._check,
+        )
+
+    def _said_around(self, place: Place) -> SurroundingLogits | None:
+        """What lies around what was drawn says this of a box of the stack; None if it tells nothing."""
+        if self._drawn is None:
             return None
         sight = self._sight
         return SurroundingLogits.of(
-            self._image, sight.stack, sight.window, self._drawn, self._number + 1, self._around.place, self._check
+            self._image, sight.stack, sight.window, self._drawn, self._number + 1, place, self._check
         )
 
     @property

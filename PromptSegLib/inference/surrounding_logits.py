@@ -127,13 +127,20 @@ class SurroundingLogits:
         first, last = max(part.start, slices.start), min(part.stop, slices.stop)
         if first >= last:
             return logits
-        across, down, along = self._weights
-        nodes = np.tensordot(across[first - slices.start : last - slices.start], self._nodes, 1)
-        said = np.matmul(np.matmul(down, nodes), along.T)
         mixed = logits.copy()
-        box = mixed[first - part.start : last - part.start, rows, columns]
-        np.copyto(box, (1 - SHARE) * box + SHARE * said, where=box > NO_BODY + 1)
+        box = (slice(first - part.start, last - part.start), rows, columns)
+        mixed[box] = self._mixed(mixed[box], slice(first - slices.start, last - slices.start))
         return mixed
+
+    def beside_box(self, logits: np.ndarray) -> np.ndarray:
+        """Likewise, of the whole box, in the precision of its logits."""
+        return self._mixed(logits.astype(np.float32), slice(None)).astype(logits.dtype)
+
+    def _mixed(self, logits: np.ndarray, part: slice) -> np.ndarray:
+        """Logits (n, rows, columns) of these slices of the box."""
+        across, down, along = self._weights
+        said = np.matmul(np.matmul(down, np.tensordot(across[part], self._nodes, 1)), along.T)
+        return np.where(logits > NO_BODY + 1, (1 - SHARE) * logits + SHARE * said, logits)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from PromptSegLib.apps.demo import draw_slices
 from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.volume import SliceStack, Volume, slice_stack
 from PromptSegLib.imaging.window import window_for
-from PromptSegLib.inference.drawn import Drawn, fuse
+from PromptSegLib.inference.drawn import Drawn
+from PromptSegLib.inference.evidence import DrawingEvidence
 from PromptSegLib.inference.merging import UNDECIDED
 from PromptSegLib.inference.neighborhood import Neighborhood
 from PromptSegLib.inference.suggestion import suggest_slice
-from PromptSegLib.inference.surrounding_logits import SurroundingLogits
 from Testing.benchmarks.comparing import MARGIN, Comparison, record
 from Testing.benchmarks.corrections import draw, worst_slice, wrong_pixels
 from Testing.benchmarks.data import Case, around, cases
@@ -96,11 +96,11 @@ def undecided(probability: np.ndarray, image: Volume, drawn: Drawn | None, axis:
 def heard(logits: np.ndarray, image: Volume, drawn: Drawn, stack: SliceStack) -> np.ndarray:
     """The network's logits (slices, rows, columns) of a stack, with what the surroundings and the shape of the drawing
     of label 1 say, before any random walk."""
-    everything, around, shape = slice(0, len(logits)), Neighborhood.of(drawn, 1, stack), drawn.shape(1, stack)
-    if around is not None:
-        said = SurroundingLogits.of(image, stack, window_for(image.array), drawn, 1, around.place)
-        logits = logits if said is None else said.beside(logits, everything)
-    return logits if shape is None else fuse(logits, shape, everything)
+    around = Neighborhood.of(drawn, 1, stack)
+    if around is None:
+        return logits
+    evidence = DrawingEvidence(image, stack, window_for(image.array), drawn, 1, around.place)
+    return evidence.beside(logits, slice(0, len(logits)))
 
 
 def compare(

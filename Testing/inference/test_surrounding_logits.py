@@ -97,6 +97,18 @@ def test_a_part_of_the_slices_is_what_all_of_them_say() -> None:
         np.testing.assert_allclose(found.beside(logits[part], part), whole[part], atol=1e-5)
 
 
+def test_a_box_at_once_is_what_its_slices_are() -> None:
+    place = (slice(2, 20), slice(10, 50), slice(12, 70))
+    found = of(drawing(), place)
+    assert found is not None
+    logits = np.random.default_rng(0).normal(0, 3, SHAPE).astype(np.float16)
+    logits[:, 20:30, 20:30] = NO_BODY
+    at_once = found.beside_box(logits[place])
+    assert at_once.dtype == np.float16 and not np.array_equal(at_once, logits[place])
+    by_slices = found.beside(logits.astype(np.float32), slice(0, SHAPE[0]))[place]
+    np.testing.assert_array_equal(at_once, by_slices.astype(np.float16))
+
+
 def test_where_there_is_no_body_nothing_changes() -> None:
     found = of(drawing())
     assert found is not None
