@@ -67,7 +67,8 @@ class Found:
             one_piece: those of the largest piece alone.
             likelihood: makes it the piece with most voxels where the structure is likely to lie.
             painted: bool, voxels of the stack that the user drew: makes it the pieces that these lie in, and the one
-                that it would be without if that lies beside them.
+                that it would be without if that lies beside them; the surroundings reach to all of what was drawn
+                beside these.
             beside_mm: how far from them it may lie along each axis of the stack.
             margin_mm: how far they reach beyond what was found.
         """
@@ -85,17 +86,19 @@ class Found:
         inside = (sizes == sizes.max() if one_piece else sizes >= LARGE_SHARE * sizes.max())[pieces]
         if one_piece and painted is not None:
             inside = _with_drawn_on(inside, pieces, painted[around], stack.spacing, beside_mm)
-        place = tuple(
-            slice(
-                max(0, outer.start + inner.start - math.ceil(margin_mm / mm)),
-                min(length, outer.start + inner.stop + math.ceil(margin_mm / mm)),
-            )
-            for outer, inner, mm, length in zip(around, bounding_box(inside), stack.spacing, stack.shape, strict=True)
+        box = _moved(bounding_box(inside), around)
+        if one_piece and painted is not None and painted.any():
+            drawn = bounding_box(painted)
+            if _is_beside(box, drawn, stack.spacing, beside_mm):
+                box = _union([box, drawn])
+        slices, rows, columns = (
+            slice(max(0, side.start - math.ceil(margin_mm / mm)), min(length, side.stop + math.ceil(margin_mm / mm)))
+            for side, mm, length in zip(box, stack.spacing, stack.shape, strict=True)
         )
-        slices, rows, columns = place
+        place = (slices, rows, columns)
         whole = np.zeros([side.stop - side.start for side in place], dtype=bool)
-        _overlap(whole, (slices, rows, columns), inside, around)
-        return Neighborhood((slices, rows, columns), None, whole, self._within((slices, rows, columns)))
+        _overlap(whole, place, inside, around)
+        return Neighborhood(place, None, whole, self._within(place))
 
     def outside(self, place: Place) -> Iterator[tuple[Place, np.ndarray]]:
         """What was found elsewhere than in ``place``, a few slices at a time, with FAINT within it."""
@@ -158,11 +161,13 @@ def _with_drawn_on(
     drawn_on = np.isin(pieces, numbers[numbers > 0])
     if not drawn_on.any():
         return chosen
-    gaps = [
-        max(a.start - b.stop, b.start - a.stop) for a, b in zip(*map(bounding_box, (drawn_on, chosen)), strict=True)
-    ]
-    is_beside = all(gap * mm <= most for gap, mm, most in zip(gaps, spacing, beside_mm, strict=True))
+    is_beside = _is_beside(bounding_box(drawn_on), bounding_box(chosen), spacing, beside_mm)
     return drawn_on | chosen if is_beside else drawn_on
+
+
+def _is_beside(one: Place, other: Place, spacing: Sequence[float], beside_mm: Sequence[float]) -> bool:
+    gaps = [max(a.start - b.stop, b.start - a.stop) for a, b in zip(one, other, strict=True)]
+    return all(gap * mm <= most for gap, mm, most in zip(gaps, spacing, beside_mm, strict=True))
 
 
 def _offsets_mm(middle: np.ndarray, rows: slice, columns: slice, stack: SliceStack) -> np.ndarray:
@@ -174,6 +179,14 @@ def _offsets_mm(middle: np.ndarray, rows: slice, columns: slice, stack: SliceSta
         indexing="ij",
     )
     return np.stack(offsets, axis=-1)
+
+
+def _moved(box: Place, around: Place) -> Place:
+    """A box of what lies at ``around``, in the whole."""
+    slices, rows, columns = (
+        slice(outer.start + inner.start, outer.start + inner.stop) for inner, outer in zip(box, around, strict=True)
+    )
+    return slices, rows, columns
 
 
 def _union(places: list[Place]) -> Place:

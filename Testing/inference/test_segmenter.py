@@ -455,6 +455,19 @@ def test_the_other_part_of_what_is_corrected_stays() -> None:
     assert dsc(found[44:66], before[44:66]) > 0.9
 
 
+def test_what_was_found_stays_where_the_structure_is_drawn_farther_along_it() -> None:
+    """No piece was found there, farther away than what is looked around, and nearer than the structure is long."""
+    image, truth = scan((80, 64, 64), (3.0, 2.0, 2.0), seed=3)
+    array = image.array.copy()
+    array[:42][truth[:42]] -= 160
+    seen, token = image.with_array(array), with_shape(truth, image)
+    before = segment(seen, token).labels.array == 1
+    assert not before[:38].any() and before[44:66].any(axis=(1, 2)).all()
+    found = segment(seen, token, drawn=correction(seen, {24: truth[24]})).labels.array == 1
+    assert np.array_equal(found[24], truth[24])
+    assert dsc(found[44:66], before[44:66]) > 0.9
+
+
 def test_a_corrected_slice_that_nothing_touches_takes_nothing_away() -> None:
     """The last slice of a structure, of which a few voxels beside what was found are left by the user."""
     image, truth = scan(seed=3)
