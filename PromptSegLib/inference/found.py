@@ -22,6 +22,10 @@ BESIDE_MM = 25.0
 of it; farther away along any axis than this, and than the structure is long there, it is another structure. So an
 esophagus may be missed on some slices, and one kidney is not taken for the other."""
 
+LONGER = 1.25
+"""What was found and what was drawn apart from it are one structure only if they are not longer together than so many
+times what the structure is elsewhere."""
+
 LARGE_SHARE = 0.1
 """Of a structure of many pieces, those that have at least this share of the largest one's voxels count."""
 
@@ -67,8 +71,8 @@ class Found:
             one_piece: those of the largest piece alone.
             likelihood: makes it the piece with most voxels where the structure is likely to lie.
             painted: bool, voxels of the stack that the user drew: makes it the pieces that these lie in, and the one
-                that it would be without if that lies beside them; the surroundings reach to all of what was drawn
-                beside these.
+                that it would be without if that lies beside them; the surroundings reach to those slices of the
+                drawing that may belong to these.
             beside_mm: how far from them it may lie along each axis of the stack.
             margin_mm: how far they reach beyond what was found.
         """
@@ -87,10 +91,9 @@ class Found:
         if one_piece and painted is not None:
             inside = _with_drawn_on(inside, pieces, painted[around], stack.spacing, beside_mm)
         box = _moved(bounding_box(inside), around)
-        if one_piece and painted is not None and painted.any():
-            drawn = bounding_box(painted)
-            if _is_beside(box, drawn, stack.spacing, beside_mm):
-                box = _union([box, drawn])
+        if one_piece and painted is not None:
+            is_drawn_on = bool((inside & painted[around]).any())
+            box = _with_slices_of_it(box, painted, is_drawn_on, stack.spacing, beside_mm)
         slices, rows, columns = (
             slice(max(0, side.start - math.ceil(margin_mm / mm)), min(length, side.stop + math.ceil(margin_mm / mm)))
             for side, mm, length in zip(box, stack.spacing, stack.shape, strict=True)
@@ -163,6 +166,28 @@ def _with_drawn_on(
         return chosen
     is_beside = _is_beside(bounding_box(drawn_on), bounding_box(chosen), spacing, beside_mm)
     return drawn_on | chosen if is_beside else drawn_on
+
+
+def _with_slices_of_it(
+    box: Place, painted: np.ndarray, is_drawn_on: bool, spacing: Sequence[float], beside_mm: Sequence[float]
+) -> Place:
+    """The box of what was found, with each drawn slice that lies beside it, unless both together are longer than the
+    structure ever is: then it is another one. What lies between drawn slices, none of which meets it, is another one
+    too: there, the structure goes from one to the other.
+    """
+    showing = np.flatnonzero(painted.any(axis=(1, 2)))
+    if len(showing) == 0 or (not is_drawn_on and showing[0] < box[0].start and showing[-1] >= box[0].stop):
+        return box
+    together = box
+    for index in showing:
+        (_, rows, columns) = bounding_box(painted[index : index + 1])
+        drawn = (slice(int(index), int(index) + 1), rows, columns)
+        both = _union([box, drawn])
+        lengths = [(side.stop - side.start) * mm for side, mm in zip(both, spacing, strict=True)]
+        is_short = all(length <= LONGER * most for length, most in zip(lengths, beside_mm, strict=True))
+        if is_short and _is_beside(box, drawn, spacing, beside_mm):
+            together = _union([together, drawn])
+    return together
 
 
 def _is_beside(one: Place, other: Place, spacing: Sequence[float], beside_mm: Sequence[float]) -> bool:

@@ -143,7 +143,8 @@ class Search:
             around.correct(self._drawn, self._number + 1, stack)
             said = self._said_around(around.place)
             if said is not None:
-                around.logits = said.beside_box(around.logits)
+                against = None if self._against is None else self._against[around.place]
+                said.beside_box(around.logits, against, self._check)
         if self._one_piece or self._token.pieces == "many":
             around.size = self._token.size
         around.extent, around.template = self._extent(), self._template()

@@ -52,7 +52,7 @@ _SUREST = 6.0
 _NEWTON_STEPS, _LONGEST_STEP = 30, 5.0
 _MOST_DEVIATIONS = 3.0
 _LEAST_DEVIATION = 1e-4
-_AT_ONCE = 20_000
+_AT_ONCE, _SLICES_AT_ONCE = 20_000, 8
 _MOST_NODES = 100_000
 """Of a large box, not every cell is asked: three seconds are enough."""
 
@@ -132,9 +132,16 @@ class SurroundingLogits:
         mixed[box] = self._mixed(mixed[box], slice(first - slices.start, last - slices.start))
         return mixed
 
-    def beside_box(self, logits: np.ndarray) -> np.ndarray:
-        """Likewise, of the whole box, in the precision of its logits."""
-        return self._mixed(logits.astype(np.float32), slice(None)).astype(logits.dtype)
+    def beside_box(self, logits: np.ndarray, against: np.ndarray | None, check: Callable[[], None]) -> None:
+        """Likewise, in place, of the whole box: a slice on which nothing was found is told of, too.
+
+        against: what has been taken off these logits, and counts beside both; check: called often, and may raise.
+        """
+        for first in range(0, len(logits), _SLICES_AT_ONCE):
+            check()
+            part = slice(first, first + _SLICES_AT_ONCE)
+            off = np.float32(0) if against is None else against[part]
+            logits[part] = self._mixed(logits[part].astype(np.float32) + off, part) - off
 
     def _mixed(self, logits: np.ndarray, part: slice) -> np.ndarray:
         """Logits (n, rows, columns) of these slices of the box."""

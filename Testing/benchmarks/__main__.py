@@ -130,7 +130,7 @@ def main(
                 raise InputError(f"two backbones are called {name}: rename one")
             folder = None if out is None else out / name
             if folder is not None:
-                require_same_settings(folder, {**_settings(setup), "organs": sorted(new)})
+                require_same_settings(folder, {**_settings(setup), "organs": sorted(new), "used": "as tokens"})
             results = Results(None if folder is None else folder / "variants.csv")
             rows += variants.measure(setup, methods, range(seed, seed + seeds), others, counts, new, results)
         variants.report(rows, console, out, plot_folder)

@@ -25,6 +25,7 @@ from Testing.benchmarks.methods import weights_tuner, working
 from Testing.benchmarks.methods.method import Setup
 from Testing.benchmarks.methods.partial import adapters, low_rank
 from Testing.benchmarks.methods.variants import KEYS, Variant, variants_of
+from Testing.benchmarks.methods.weights_tuner import WeightsTuner
 from Testing.benchmarks.plots import plot_variants
 from Testing.benchmarks.results import Results
 from Testing.benchmarks.variant_table import HEADER, PAPER_GAPS, Row, gap, print_rows
@@ -106,6 +107,17 @@ def test_what_is_added_changes_nothing_at_first() -> None:
         adapters(network)
         low_rank(network)
         assert torch.equal(network.decode(network.encode(image)), before)
+
+
+@pytest.mark.usefixtures("five_steps")
+def test_what_is_fitted_at_last_is_of_the_weights_as_they_are_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No features of the weights before are kept."""
+    tuners = list[WeightsTuner]()
+    fit = WeightsTuner._with_directions
+    monkeypatch.setattr(WeightsTuner, "_with_directions", lambda tuner: tuners.append(tuner) or fit(tuner))
+    VARIANTS["full-fine-tuning"].method.learn(WHOLE, SETUP)
+    (tuner,) = tuners
+    assert tuner.cache.views and all(view.features is None for view in tuner.cache.views)
 
 
 @pytest.mark.usefixtures("five_steps")

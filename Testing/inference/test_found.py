@@ -10,6 +10,7 @@ from PromptSegLib.imaging.volume import Geometry, SliceStack, Volume, slice_stac
 from PromptSegLib.imaging.window import Window
 from PromptSegLib.inference.found import FAINT, Found, likelihood
 from PromptSegLib.inference.neighborhood import MARGIN_MM
+from PromptSegLib.inference.neighborhood import Place as Box
 from PromptSegLib.tokens.place import Place
 
 SHAPE, SPACING = (18, 40, 48), (3.0, 2.0, 2.0)
@@ -100,6 +101,53 @@ def test_the_pieces_that_were_drawn_on_and_a_larger_one_beside_them(column: int,
     assert np.array_equal(inside(small & middle), small | beside)
     assert np.array_equal(inside(small & middle | crumb), small | crumb | beside)
     assert np.array_equal(inside(ball(3, (2, 3, 3))), large), "nothing was found where it was drawn"
+
+
+LONG = (60, 40, 48)
+"""Slices are 2 mm apart; rows and columns as everywhere here."""
+
+
+def long_around(painted: dict[int, tuple[int, int]]) -> tuple[Box, np.ndarray]:
+    """The surroundings of a rod on slices 40 to 49 of a structure that is 60 mm long and 25 mm wide, and what was
+    drawn: squares of 4 pixels, whose corners are given by slice."""
+    logits, drawn = np.full(LONG, NOTHING, np.float32), np.zeros(LONG, bool)
+    logits[40:50, 20:24, 24:28] = 3
+    for index, (first, second) in painted.items():
+        drawn[index, first : first + 4, second : second + 4] = True
+    stack = slice_stack(Volume(np.zeros(LONG, np.int16), Geometry(LONG, (2.0, 2.0, 2.0))), 0)
+    found = Found()
+    found.add(slice(0, LONG[0]), logits)
+    around = found.neighborhood(stack, one_piece=True, painted=drawn, beside_mm=(60, 25, 25), margin_mm=2)
+    assert around is not None
+    return around.place, drawn
+
+
+@pytest.mark.parametrize(
+    ("painted", "reaches"),
+    [
+        ({14: (20, 24)}, True),
+        ({14: (20, 24), 20: (22, 24)}, True),
+        ({14: (20, 24), 45: (20, 24), 55: (20, 24)}, True),
+        ({12: (20, 24)}, False),
+        ({14: (20, 44)}, False),
+        ({14: (20, 36)}, False),
+        ({30: (20, 30), 58: (20, 30)}, False),
+    ],
+    ids=["along it", "twice", "drawn on, too", "longer than it is", "too far beside", "wider than it is", "between"],
+)
+def test_the_surroundings_reach_to_drawn_slices_of_the_same_structure(
+    painted: dict[int, tuple[int, int]], reaches: bool
+) -> None:
+    (slices, rows, columns), drawn = long_around(painted)
+    assert bool(drawn[slices, rows, columns].sum() == drawn.sum()) == reaches
+    if not reaches:
+        assert slices == slice(39, 51)
+
+
+def test_a_stray_voxel_does_not_make_them_larger() -> None:
+    alone, _ = long_around({44: (20, 24)})
+    place, drawn = long_around({44: (20, 24), 0: (0, 0)})
+    assert place == alone and drawn[place].sum() == 16
 
 
 def test_nothing_found_has_no_surroundings() -> None:
