@@ -17,11 +17,10 @@ from PromptSegLib.inference.extent import Extent
 from PromptSegLib.inference.fitting import Template
 from PromptSegLib.inference.found import Found, likelihood, most_apart_mm
 from PromptSegLib.inference.merging import MergedClasses
-from PromptSegLib.inference.neighborhood import MARGIN_MM, SHAPED_MARGIN_MM, Neighborhood, Place
+from PromptSegLib.inference.neighborhood import MARGIN_MM, SHAPED_MARGIN_MM, Neighborhood
 from PromptSegLib.inference.predictor import NO_BODY
 from PromptSegLib.inference.reach import Reach
 from PromptSegLib.inference.sight import Sight
-from PromptSegLib.inference.surrounding_logits import SurroundingLogits
 from PromptSegLib.tokens.class_token import ClassToken
 from PromptSegLib.tokens.shape import Shape
 
@@ -141,10 +140,6 @@ class Search:
                 # It was drawn elsewhere: what was found is another structure.
                 return
             around.correct(self._drawn, self._number + 1, stack)
-            said = self._said_around(around.place)
-            if said is not None:
-                against = None if self._against is None else self._against[around.place]
-                said.beside_box(around.logits, against, self._check)
         if self._one_piece or self._token.pieces == "many":
             around.size = self._token.size
         around.extent, around.template = self._extent(), self._template()
@@ -183,15 +178,6 @@ class Search:
             self._around.place,
             shape_alone=self._corrects,
             check=self._check,
-        )
-
-    def _said_around(self, place: Place) -> SurroundingLogits | None:
-        """What lies around what was drawn says this of a box of the stack; None if it tells nothing."""
-        if self._drawn is None:
-            return None
-        sight = self._sight
-        return SurroundingLogits.of(
-            self._image, sight.stack, sight.window, self._drawn, self._number + 1, place, self._check
         )
 
     @property

@@ -52,7 +52,7 @@ _SUREST = 6.0
 _NEWTON_STEPS, _LONGEST_STEP = 30, 5.0
 _MOST_DEVIATIONS = 3.0
 _LEAST_DEVIATION = 1e-4
-_AT_ONCE, _SLICES_AT_ONCE = 20_000, 8
+_AT_ONCE = 20_000
 _MOST_NODES = 100_000
 """Of a large box, not every cell is asked: three seconds are enough."""
 
@@ -127,27 +127,13 @@ class SurroundingLogits:
         first, last = max(part.start, slices.start), min(part.stop, slices.stop)
         if first >= last:
             return logits
-        mixed = logits.copy()
-        box = (slice(first - part.start, last - part.start), rows, columns)
-        mixed[box] = self._mixed(mixed[box], slice(first - slices.start, last - slices.start))
-        return mixed
-
-    def beside_box(self, logits: np.ndarray, against: np.ndarray | None, check: Callable[[], None]) -> None:
-        """Likewise, in place, of the whole box: a slice on which nothing was found is told of, too.
-
-        against: what has been taken off these logits, and counts beside both; check: called often, and may raise.
-        """
-        for first in range(0, len(logits), _SLICES_AT_ONCE):
-            check()
-            part = slice(first, first + _SLICES_AT_ONCE)
-            off = np.float32(0) if against is None else against[part]
-            logits[part] = self._mixed(logits[part].astype(np.float32) + off, part) - off
-
-    def _mixed(self, logits: np.ndarray, part: slice) -> np.ndarray:
-        """Logits (n, rows, columns) of these slices of the box."""
         across, down, along = self._weights
-        said = np.matmul(np.matmul(down, np.tensordot(across[part], self._nodes, 1)), along.T)
-        return np.where(logits > NO_BODY + 1, (1 - SHARE) * logits + SHARE * said, logits)
+        nodes = np.tensordot(across[first - slices.start : last - slices.start], self._nodes, 1)
+        said = np.matmul(np.matmul(down, nodes), along.T)
+        mixed = logits.copy()
+        box = mixed[first - part.start : last - part.start, rows, columns]
+        np.copyto(box, (1 - SHARE) * box + SHARE * said, where=box > NO_BODY + 1)
+        return mixed
 
 
 @dataclass(frozen=True)

@@ -97,29 +97,6 @@ def test_a_part_of_the_slices_is_what_all_of_them_say() -> None:
         np.testing.assert_allclose(found.beside(logits[part], part), whole[part], atol=1e-5)
 
 
-def test_a_box_at_once_is_what_its_slices_are() -> None:
-    place = (slice(2, 20), slice(10, 50), slice(12, 70))
-    found = of(drawing(), place)
-    assert found is not None
-    logits = np.random.default_rng(0).normal(0, 3, SHAPE).astype(np.float16)
-    logits[:, 20:30, 20:30] = NO_BODY
-    by_slices = found.beside(logits.astype(np.float32), slice(0, SHAPE[0]))[place]
-    at_once, calls = logits[place].copy(), list[int]()
-    found.beside_box(at_once, None, lambda: calls.append(1))
-    assert len(calls) > 1 and not np.array_equal(at_once, logits[place])
-    np.testing.assert_array_equal(at_once, by_slices.astype(np.float16))
-
-
-def test_what_speaks_against_a_height_counts_in_full_beside_both() -> None:
-    found = of(drawing())
-    assert found is not None
-    against = np.broadcast_to(np.linspace(0, 6, SHAPE[0], dtype=np.float32)[:, None, None], SHAPE)
-    without, with_it = np.zeros(SHAPE, np.float32), -against.copy()
-    found.beside_box(without, None, lambda: None)
-    found.beside_box(with_it, against, lambda: None)
-    np.testing.assert_allclose(with_it, without - against, atol=1e-4)
-
-
 def test_where_there_is_no_body_nothing_changes() -> None:
     found = of(drawing())
     assert found is not None
