@@ -72,6 +72,10 @@ def plot_results(
     save_figure(figure, path)
 
 
+_APART = 1.2
+"""By so many times, numbers of weights must differ for two names to stand side by side."""
+
+
 def plot_variants(path: Path, rows: Sequence[Row]) -> None:
     """DSC over how many weights are trained, one panel per backbone and one line per number of drawn scans; what starts
     from random weights stands beside its line."""
@@ -99,20 +103,31 @@ def plot_variants(path: Path, rows: Sequence[Row]) -> None:
                     fillstyle="none" if is_scratch else "full",
                     linestyle="none" if is_scratch else "-",
                     capsize=2,
-                    label=None if is_scratch else f"{count} drawn scans",
+                    label=None if is_scratch else f"{count} drawn scan{'s' if count > 1 else ''}",
                 )
-        places = {row.variant.method: row.variant.trained for row in rows if row.backbone == name}
-        for method, trained in places.items():
-            if method.key != SCRATCH:
-                label = f"{method.name} (open: from scratch)" if method.key == FULL else method.name
-                axis.annotate(
-                    label, (trained, 0.01), xycoords=("data", "axes fraction"), rotation=90, fontsize=7, ha="right"
-                )
+        for trained, label in _labels([row for row in rows if row.backbone == name]):
+            axis.annotate(
+                label, (trained, 0.01), xycoords=("data", "axes fraction"), rotation=90, fontsize=7, ha="right"
+            )
         axis.set_xscale("log")
         axis.set(xlabel="weights trained for the class", ylabel="DSC", title=name, ylim=(0, 1))
         axis.grid(alpha=0.3)
     axes[0][0].legend(frameon=False)
     save_figure(figure, path)
+
+
+def _labels(rows: Sequence[Row]) -> list[tuple[int, str]]:
+    """Where on the axis of trained weights which names stand; those that would cover each other share a place."""
+    places: list[tuple[int, str]] = []
+    has_scratch = any(row.variant.method.key == SCRATCH for row in rows)
+    trained_by = {row.variant.method: row.variant.trained for row in rows if row.variant.method.key != SCRATCH}
+    for method, trained in sorted(trained_by.items(), key=lambda item: item[1]):
+        name = f"{method.name} (open: from scratch)" if method.key == FULL and has_scratch else method.name
+        if places and trained < _APART * places[-1][0]:
+            places[-1] = (places[-1][0], f"{places[-1][1]}; {name}")
+        else:
+            places.append((trained, name))
+    return places
 
 
 Curve = dict[int, list[float]]

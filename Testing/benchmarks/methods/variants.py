@@ -25,7 +25,8 @@ from Testing.benchmarks.methods.promptseg import Tuned, find, tune_token
 from Testing.benchmarks.methods.weights_tuner import WeightsTuner
 
 PROMPTINGS = ("full", "decoder", "encoder", "start", "end")
-"""With `end`, the head alone is the class's: the paper's fixed backbone with a new output layer."""
+"""With `end`, the head alone is the class's, as it is with the paper's fixed backbone and a new output layer; here it
+comes in closed form."""
 
 SCRATCH_RATE = 1e-3
 """As in pre-training."""
@@ -117,7 +118,7 @@ def variants_of(backbone: BackboneModule, prompting: str) -> list[Variant]:
 
 
 def _prompting(variant: str, ours: bool) -> Method:
-    name = f"prompts: {variant}" if variant != "end" else "prompts: end (fixed)"
+    name = f"prompts: {variant}" if variant != "end" else "prompts: end (head alone)"
     learn = tune_token if ours else partial(_tune, prompting=variant)
     return Method(f"prompts-{variant}", name, learn, find, timed=not ours, across=True)
 
