@@ -5,7 +5,6 @@ The same methods are offered in this process by `Session` and on a worker proces
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,9 +13,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from PromptSegLib.engine.drawings import as_annotation, as_guide, is_painted, require_fit, share_near
+from PromptSegLib.engine.drawings import as_guide, require_fit
 from PromptSegLib.engine.messages import (
-    Box,
     ClassInfo,
     Preview,
     Progress,
@@ -27,17 +25,16 @@ from PromptSegLib.engine.messages import (
 )
 from PromptSegLib.engine.previewer import Previewer
 from PromptSegLib.engine.previewing import PreviewOrder
+from PromptSegLib.engine.scan_class import ScanClass
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.scan_statistics import scan_statistics
 from PromptSegLib.imaging.volume import Volume, bounding_box, stack_of_plane
 from PromptSegLib.inference.drawn import Drawn
-from PromptSegLib.inference.found import most_apart_mm
 from PromptSegLib.inference.predictor import encode_ahead
 from PromptSegLib.inference.scan_features import ScanFeatures
 from PromptSegLib.inference.segmenter import Segmentation, Segmenter
 from PromptSegLib.inference.sight import Sight, kind_warnings
 from PromptSegLib.inference.suggestion import suggest_slice
-from PromptSegLib.learning.anatomy import FoundStructure, as_found
 from PromptSegLib.learning.drawing import Drawing, DrawnScan, prepare_drawing
 from PromptSegLib.learning.tuning import TuningOptions, TuningProgress, tune
 from PromptSegLib.networks.device import is_out_of_memory, release_memory
@@ -52,23 +49,6 @@ minutes, and be in vain where another drawn slice asks for another working spaci
 T = TypeVar("T")
 
 GPU_BECAME_FULL = "The graphics card ran out of memory: the work goes on with the processor, which takes longer."
-
-
-@dataclass
-class _Class:
-    info: ClassInfo
-    drawing: SliceDrawing | None = None
-    token: ClassToken | None = None
-    is_learned_here: bool = False
-    """Whether the token was last learned from a drawing on this scan."""
-    is_told_by_result: bool = False
-    """Whether the token has height, size and shape from what was found with it, since the drawing did not show them."""
-    found: tuple[bytes, Box] | None = None
-    """Digest of the token that last found something where nothing was drawn, and where."""
-    doubt: tuple[int, np.ndarray] | None = None
-    """Array axis of the last segmentation's slices, and how many pixels of each it left undecided."""
-    ahead: Iterator[bool] = field(default_factory=lambda: iter(()))
-    """Yields once per slice that the backbone looked at before anybody asked for it."""
 
 
 def _nothing(*_: object) -> None:
@@ -92,7 +72,7 @@ class Session:
 
     _image: Volume | None = None
     _statistics: dict[str, float] | None = None
-    _classes: dict[str, _Class] = field(default_factory=dict)
+    _classes: dict[str, ScanClass] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._network = load_network(self.backbone, self.device)
@@ -117,9 +97,7 @@ class Session:
         self._image = self._statistics = None
         self._features.clear()
         for entry in self._classes.values():
-            entry.drawing = entry.doubt = entry.found = None
-            entry.is_learned_here = False
-            entry.ahead = iter(())
+            entry.leave_scan()
         array = image.array
         if array.dtype.kind == "f" and not all(bool(np.isfinite(plane).all()) for plane in array):
             raise InputError("the scan holds values that are not finite: mend it before segmenting")
@@ -130,7 +108,7 @@ class Session:
         image = self._require_image()
         if drawing is not None:
             require_fit(drawing, image, info.name)
-        entry = self._classes.setdefault(key, _Class(info))
+        entry = self._classes.setdefault(key, ScanClass(info))
         entry.info, entry.drawing = info, drawing
         entry.ahead = iter(()) if drawing is None else self._look_ahead(entry, image)
 
@@ -145,7 +123,7 @@ class Session:
         self.segmenter([token])
         term = token.terminology
         info = ClassInfo(token.name, token.color, (term.scheme, term.code, term.meaning) if term else None)
-        entry = self._classes.setdefault(key, _Class(info))
+        entry = self._classes.setdefault(key, ScanClass(info))
         is_own = self._image is not None and token.profile == self._profile(self._image)
         # What the result told a token of this scan, a better result shall tell anew.
         entry.token, entry.is_learned_here, entry.is_told_by_result = token, False, is_own
@@ -214,12 +192,12 @@ class Session:
 
             report(Progress("encoding", number / len(keys), None, key))
             entry.ahead = iter(())
-            if entry.token is not None and not anew and not is_painted(drawings[key]):
+            if entry.token is not None and not anew and not entry.is_painted:
                 # Slices on which the result was erased: they count when it is found again, and teach nothing.
                 entry.doubt, tokens[key] = None, entry.token.to_bytes()
                 continue
             try:
-                scan = self._scan(entry, image)
+                scan = entry.drawn_scan(image)
                 previewer = Previewer(self, key, drawings[key], scan, preview, cancelled)
 
                 def ready(
@@ -233,7 +211,7 @@ class Session:
                     previewer.show(token)
 
                 before = None if anew else entry.token
-                if before is not None and self._is_elsewhere(entry, image):
+                if before is not None and entry.is_elsewhere(image, self._profile(image)):
                     self.notice(f"'{entry.info.name}' is drawn far from what its token found: it is learned anew")
                     before = None
                 entry.token = self._tune(scan, entry, before, options, ready, progress, improved, cancelled)
@@ -303,10 +281,7 @@ class Session:
                 raise InterruptedError("segmenting was cancelled")
             entry, axis = self._entry(key), stack_of_plane(image, token.plane).axis
             result = replace(_class_of(key, number, found, image), recognition=recognitions[number - 1], axis=axis)
-            entry.doubt = (axis, doubt)
-            if entry.token is not None and result.mask.any() and not (entry.drawing and is_painted(entry.drawing)):
-                entry.found = _digest(entry.token), result.box
-            results.append(replace(result, token=self._told_by(result, entry, image)))
+            results.append(replace(result, token=entry.take_result(result, doubt, image)))
         return results
 
     def suggest_slice(self, key: str) -> Suggestion:
@@ -327,7 +302,7 @@ class Session:
     def _tune(
         self,
         scan: DrawnScan,
-        entry: _Class,
+        entry: ScanClass,
         before: ClassToken | None,
         options: TuningOptions,
         ready: Callable[[Drawing], None],
@@ -355,31 +330,6 @@ class Session:
 
         return self._on_gpu_or_cpu(run)
 
-    def _told_by(self, result: SegmentedClass, entry: _Class, image: Volume) -> bytes | None:
-        """Let the token know height, size and shape of what was found on the scan that it was learned from, if its
-        drawing did not show them; returns its file's content if it changed."""
-        token, drawing = entry.token, entry.drawing
-        if token is None or drawing is None or not entry.is_learned_here or not result.mask.any():
-            return None
-        if token.size is not None and not entry.is_told_by_result:
-            return None
-        showing = [index for index, plane in drawing.planes.items() if (plane == 1).any()]
-        found = FoundStructure(image, result.box, result.mask, result.ml, drawing.axis, showing)
-        entry.token, entry.is_told_by_result = as_found(token, [found]), True
-        content = entry.token.to_bytes()
-        return None if content == token.to_bytes() else content
-
-    def _is_elsewhere(self, entry: _Class, image: Volume) -> bool:
-        """Whether most of what is drawn lies far from all that a token of other scans found: then it is another
-        structure, of which the token knows nothing, whatever it is called. False where that is not known."""
-        token, drawing, found = entry.token, entry.drawing, entry.found
-        if token is None or drawing is None or found is None or found[0] != _digest(token):
-            return False
-        if not token.is_of_others(self._profile(image)):
-            return False
-        margins_mm = most_apart_mm(token.shapes, np.array(image.geometry.direction))
-        return share_near(drawing, found[1], margins_mm, image.geometry.spacing) < 0.5
-
     def _on_gpu_or_cpu(self, run: Callable[[], T]) -> T:
         """Run something; once more on the processor, if the graphics card's memory does not suffice."""
         try:
@@ -395,10 +345,10 @@ class Session:
         """A segmenter on this scan's kept features."""
         return Segmenter(self._network, tokens, kept=self._features, fingerprint=self._fingerprint)
 
-    def _look_ahead(self, entry: _Class, image: Volume) -> Iterator[bool]:
+    def _look_ahead(self, entry: ScanClass, image: Volume) -> Iterator[bool]:
         """Look at the drawn slices, and at those that are previewed first; one or two slices a step."""
         try:
-            scan = self._scan(entry, image)
+            scan = entry.drawn_scan(image)
             drawing = prepare_drawing([scan])
         except InputError:
             # Training says so, if it is asked for.
@@ -453,25 +403,16 @@ class Session:
             raise InputError("there is no scan yet: choose one")
         return self._image
 
-    def _entry(self, key: str) -> _Class:
+    def _entry(self, key: str) -> ScanClass:
         if key not in self._classes:
             raise InputError("this class is not known: draw it or choose its token")
         return self._classes[key]
-
-    @staticmethod
-    def _scan(entry: _Class, image: Volume) -> DrawnScan:
-        assert entry.drawing is not None
-        return DrawnScan(image, as_annotation(entry.drawing, image, entry.info.name))
 
 
 def _not_learned(name: str, error: Exception) -> str:
     if isinstance(error, InputError):
         return str(error)
     return f"memory ran out while '{name}' was learned: close other programs, and train it alone"
-
-
-def _digest(token: ClassToken) -> bytes:
-    return hashlib.blake2b(token.to_bytes(), digest_size=9).digest()
 
 
 def _stayed(token: ClassToken) -> str:
