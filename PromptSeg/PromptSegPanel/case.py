@@ -222,15 +222,14 @@ class Case:
     def _beside(self, key: str, drawing: SliceDrawing) -> Iterator[SliceDrawing]:
         """The strokes of the other segments. Finished ones are none: they count where the structure is drawn."""
         for other in self.keys:
-            strokes = self.drawings.read(other) if other != key else None
-            if strokes is None:
+            if other == key:
                 continue
             if self.choice.is_finished(other):
-                if strokes.axis != drawing.axis:
-                    continue
-                shared = {index: plane for index, plane in strokes.planes.items() if index in drawing.planes}
-                strokes = SliceDrawing(strokes.axis, shared)
-            yield strokes
+                strokes = self.drawings.read_on(other, drawing.axis, drawing.planes.keys())
+            else:
+                strokes = self.drawings.read(other)
+            if strokes is not None:
+                yield strokes
 
     def _drawn(self, keys: Iterable[str], scribbles: bool) -> dict[str, SliceDrawing]:
         """What is drawn of segments on slices of their own, without those that only others have strokes on."""

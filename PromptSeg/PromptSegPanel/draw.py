@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import slicer
@@ -13,6 +14,9 @@ from PromptSegPanel.guidance import Situation, Structure, drawing_hint, plane_te
 _SINGLETON_TAG = "PromptSeg"
 # The tools that draw or that limit where is drawn. Those that fill a whole structure would leave nothing to learn.
 _EFFECTS = ("Paint", "Draw", "Erase", "Level tracing", "Threshold", "Scissors", "Islands", "Smoothing")
+
+MOST_LINES = 8
+"""Of drawn structures, so that a segmentation with a hundred organs leaves room for the rest of the panel."""
 
 
 class DrawSection:
@@ -62,12 +66,24 @@ class DrawSection:
             self.editor.setSourceVolumeNode(volume_node)
 
     def update(self, situation: Situation) -> None:
-        drawn = [_line(structure) for structure in situation.structures]
+        drawn = _lines(situation.structures)
         self._ui.drawnLabel.text = "<br>".join(drawn)
         self._ui.drawnLabel.visible = bool(drawn)
         hint = drawing_hint(situation)
         self._ui.drawHintLabel.text = hint
         self._ui.drawHintLabel.visible = bool(hint)
+
+
+def _lines(structures: Sequence[Structure]) -> list[str]:
+    """Of many structures, those that are being drawn: others were finished before, or stay as they are."""
+    shown = list(structures)
+    if len(shown) > MOST_LINES:
+        shown = [structure for structure in shown if structure.chosen or structure.trained][:MOST_LINES]
+    lines = [_line(structure) for structure in shown]
+    if len(shown) < len(structures):
+        more = _("{count} more structures, not drawn or not ticked for training")
+        lines.append(more.format(count=len(structures) - len(shown)))
+    return lines
 
 
 def _line(structure: Structure) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -69,13 +69,25 @@ class Drawings:
             InputError: if a node or the segment was deleted, or lies under a non-linear transform.
         """
         drawn = self._drawn(segment_id)
-        if drawn is None:
+        return None if drawn is None else self._read(segment_id, drawn, drawn.slices)
+
+    def read_on(self, segment_id: str, axis: int, indices: Collection[int]) -> SliceDrawing | None:
+        """As `read`, of these slices along an array axis only; None if it is drawn across another one.
+
+        Raises:
+            InputError: if a node or the segment was deleted, or lies under a non-linear transform.
+        """
+        drawn = self._drawn(segment_id)
+        if drawn is None or drawn.axis != axis:
             return None
+        return self._read(segment_id, drawn, drawn.slices.keys() & indices)
+
+    def _read(self, segment_id: str, drawn: _Drawn, indices: Collection[int]) -> SliceDrawing:
+        region = self._region(segment_id) if indices else None
         memory = self._memory(segment_id)
-        region = region_on_volume(self._segmentation_node, segment_id, self._volume_node)
         planes = {}
-        for index, digest in drawn.slices.items():
-            remembered = memory.plane(digest, self._plane_shape(drawn.axis))
+        for index in sorted(indices):
+            remembered = memory.plane(drawn.slices[index], self._plane_shape(drawn.axis))
             if index in drawn.current:
                 planes[index] = self._plane(region, drawn.axis, index)
             elif remembered is not None:
@@ -150,7 +162,7 @@ class Drawings:
         Raises:
             InputError: if a node or the segment was deleted, or lies under a non-linear transform.
         """
-        region = region_on_volume(self._segmentation_node, segment_id, self._volume_node)
+        region = self._region(segment_id)
         if region is None:
             return
         drawn = {index: digest_of(plane) for index, plane in drawing.planes.items()}
@@ -182,7 +194,7 @@ class Drawings:
         return self._known[segment_id][1]
 
     def _find(self, segment_id: str) -> _Drawn | None:
-        region = region_on_volume(self._segmentation_node, segment_id, self._volume_node)
+        region = self._region(segment_id)
         if region is None:
             return None
         content_along = _digests_of(region)
@@ -198,6 +210,12 @@ class Drawings:
         covered = any(state.drawn.get(index) != digest for index, digest in state.content.items())
         remade = len(corrected) >= max(FEWEST_REMADE, REMADE_SHARE * len(content))
         return _Drawn(state.axis, dict(sorted(slices.items())), corrected, covered, remade) if slices else None
+
+    def _region(self, segment_id: str) -> Region | None:
+        segment = require_segment(self._segmentation_node, segment_id)
+        layer = layer_of(segment)
+        within = None if layer is None else self._layers.box(layer, segment.GetLabelValue())
+        return region_on_volume(self._segmentation_node, segment_id, self._volume_node, within)
 
     def _memory(self, segment_id: str) -> Memory:
         return Memory.from_record(self._records.get(segment_id), self._shape())

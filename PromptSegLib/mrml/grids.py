@@ -5,6 +5,7 @@ A box is three slices of array indices (slices, rows, columns), an extent VTK's 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -51,7 +52,7 @@ class Region:
         target = np.moveaxis(mask, axis, 0)
         for index, plane in planes.items():
             target[index - first.start] = plane[others[0], others[1]]
-        return cls(_moved((slices, rows, columns), [span.start for span in box]), mask)
+        return cls(moved((slices, rows, columns), [span.start for span in box]), mask)
 
     def cropped(self) -> Region | None:
         """The same in the smallest box, None if nothing is marked."""
@@ -130,7 +131,7 @@ def labels_on_grid(image: vtk.vtkImageData, to_grid: np.ndarray, box: Box) -> np
     own = extent_box(image.GetExtent())
     offset = _whole_shift(to_grid, own)
     if offset is not None:
-        return _cut(voxels(image), _moved(own, offset), box)
+        return _cut(voxels(image), moved(own, offset), box)
     source = vtk.vtkImageData()
     source.ShallowCopy(image)
     source.SetOrigin(0, 0, 0)
@@ -153,7 +154,7 @@ def region_on_grid(region: Region, to_grid: np.ndarray, box: Box) -> np.ndarray:
     """bool of the shape of ``box``: what a region of another grid marks there; to_grid: from that grid's voxels."""
     offset = _whole_shift(to_grid, region.box)
     if offset is not None:
-        return _cut(region.mask, _moved(region.box, offset), box)
+        return _cut(region.mask, moved(region.box, offset), box)
     return labels_on_grid(image_of(region), to_grid, box) > 0
 
 
@@ -188,7 +189,8 @@ def _whole_shift(to_grid: np.ndarray, box: Box) -> tuple[int, int, int] | None:
     return int(shift[2]), int(shift[1]), int(shift[0])
 
 
-def _moved(box: Box, by: list[int] | tuple[int, int, int]) -> Box:
+def moved(box: Box, by: Sequence[int]) -> Box:
+    """A box shifted along the axes (slices, rows, columns)."""
     slices, rows, columns = (
         slice(span.start + offset, span.stop + offset) for span, offset in zip(box, by, strict=True)
     )
@@ -199,8 +201,8 @@ def _cut(array: np.ndarray, at: Box, box: Box) -> np.ndarray:
     """The part in ``box`` of an array that lies in the box ``at``: a view where it can be, 0 outside of ``at``."""
     common = intersection(at, box)
     if common == box:
-        return array[_moved(box, [-span.start for span in at])]
+        return array[moved(box, [-span.start for span in at])]
     result = np.zeros(box_shape(box), dtype=array.dtype)
     if common is not None:
-        result[_moved(common, [-span.start for span in box])] = array[_moved(common, [-span.start for span in at])]
+        result[moved(common, [-span.start for span in box])] = array[moved(common, [-span.start for span in at])]
     return result

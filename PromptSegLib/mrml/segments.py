@@ -6,7 +6,7 @@ import numpy as np
 import slicer
 import vtk
 
-from PromptSegLib.engine.messages import ClassInfo
+from PromptSegLib.engine.messages import Box, ClassInfo
 from PromptSegLib.mrml.grids import Region, box_on_grid, extent_box, intersection, labels_on_grid
 from PromptSegLib.mrml.nodes import (
     array_from_matrix,
@@ -54,9 +54,15 @@ def layer_to_world(image: slicer.vtkOrientedImageData, segmentation_node: slicer
 
 
 def region_on_volume(
-    segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str, volume_node: slicer.vtkMRMLVolumeNode
+    segmentation_node: slicer.vtkMRMLSegmentationNode,
+    segment_id: str,
+    volume_node: slicer.vtkMRMLVolumeNode,
+    within: Box | None = None,
 ) -> Region | None:
     """What a segment covers of a volume's voxels, None if that is nothing.
+
+    Args:
+        within: of the voxels of its label map, a box in which all of it lies, if that is known.
 
     Raises:
         InputError: if a node or the segment was deleted, or lies under a non-linear transform.
@@ -68,7 +74,7 @@ def region_on_volume(
         return None
     to_grid = world_to_volume @ layer_to_world(layer, segmentation_node)
     whole = extent_box(volume_node.GetImageData().GetExtent())
-    box = intersection(box_on_grid(extent_box(layer.GetExtent()), to_grid), whole)
+    box = intersection(box_on_grid(within or extent_box(layer.GetExtent()), to_grid), whole)
     if box is None:
         return None
     return Region.where(labels_on_grid(layer, to_grid, box), segment.GetLabelValue(), box)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import slicer
+import vtk
 
 
 class PlayedInstaller:
@@ -129,6 +131,25 @@ def test_counts_drawn_slices_as_they_are_painted(person: Any, patient: Any) -> N
     assert person.ui.drawHintLabel.text
     person.draw(key, patient.truth("liver"), patient.slices("liver", 5))
     person.wait(lambda: not person.ui.drawHintLabel.text)
+
+
+def test_of_many_finished_segments_only_what_is_drawn_is_listed(person: Any, patient: Any) -> None:
+    person.choose(patient.scan)
+    count, labels = 20, np.zeros(patient.truth("liver").shape, np.uint8)
+    for number in range(count):
+        row, column = (4 * place for place in divmod(number, 10))
+        labels[2:14, row : row + 3, column : column + 3] = number + 1
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+    slicer.util.updateVolumeFromArray(node, labels)
+    matrix = vtk.vtkMatrix4x4()
+    patient.scan.GetIJKToRASMatrix(matrix)
+    node.SetIJKToRASMatrix(matrix)
+    slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(node, person.segmentation)
+    key = person.add_structure("mine")
+    person.draw(key, patient.truth("liver"), patient.slices("liver", 2))
+    person.wait(lambda: "2 slices drawn, axial" in person.ui.drawnLabel.text)
+    lines = person.ui.drawnLabel.text.split("<br>")
+    assert "mine" in lines[0] and lines[1:] == [f"{count} more structures, not drawn or not ticked for training"]
 
 
 def test_a_coronal_drawing_is_recognized(person: Any, patient: Any) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import slicer
 
-from PromptSegLib.engine.messages import Preview
+from PromptSegLib.engine.messages import Box, Preview
 from PromptSegLib.mrml.drawings import Drawings
+from PromptSegLib.mrml.grids import Region
 from PromptSegLib.mrml.preview import PreviewNode
 from PromptSegLib.mrml.segments import region_on_volume
 from PromptSegLib.mrml.tokens import store_token, stored_tokens
@@ -57,9 +58,9 @@ def test_a_stroke_makes_nobody_look_at_the_other_segments(
     assert segmentation.GetSegmentation().GetNumberOfLayers() == 1
     drawings, read = Drawings(segmentation, volume), []
 
-    def counted(node: object, segment_id: str, scan: object) -> object:
+    def counted(node: object, segment_id: str, scan: object, within: object) -> object:
         read.append(segment_id)
-        return region_on_volume(node, segment_id, scan)
+        return region_on_volume(node, segment_id, scan, within)
 
     monkeypatch.setattr("PromptSegLib.mrml.drawings.region_on_volume", counted)
     before = [drawings.revision(name) for name in names]
@@ -73,6 +74,38 @@ def test_a_stroke_makes_nobody_look_at_the_other_segments(
         changed = [name for name, old, new in zip(names, before, after, strict=True) if old != new]
         assert read == changed == touched
         before = after
+
+
+def test_of_many_segments_in_one_label_map_each_is_looked_for_where_it_lies(
+    scene: slicer.vtkMRMLScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape, count = (10, 24, 90), 9
+    volume = add_volume(np.zeros(shape, np.int16), np.diag([0.8, 0.8, 1.5, 1.0]))
+    names = [f"organ {number}" for number in range(count)]
+    segmentation = add_segmentation(volume, *names)
+    editor, organs = Editor(segmentation, volume), {}
+    for number, name in enumerate(names):
+        organs[name] = np.zeros(shape, bool)
+        organs[name][3:8:2, 4:16, 10 * number + 2 : 10 * number + 9] = True
+        editor.paint(name, organs[name])
+    looked_at: list[int] = []
+    where = Region.where
+
+    def counted(labels: np.ndarray, value: int, box: Box) -> Region | None:
+        looked_at.append(labels.size)
+        return where(labels, value, box)
+
+    monkeypatch.setattr(Region, "where", counted)
+    drawings = Drawings(segmentation, volume)
+    for name, organ in organs.items():
+        drawing = drawings.read(name)
+        assert drawing is not None and (drawing.axis, sorted(drawing.planes)) == (0, [3, 5, 7])
+        assert all(np.array_equal(plane, organ[index]) for index, plane in drawing.planes.items())
+        assert drawings.read_on(name, 1, {3}) is None
+        shared = drawings.read_on(name, 0, {1, 5})
+        assert shared is not None and list(shared.planes) == [5]
+        assert np.array_equal(shared.planes[5], organ[5])
+    assert max(looked_at) == 5 * 12 * 7
 
 
 @pytest.mark.slow
