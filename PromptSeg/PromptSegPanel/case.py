@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import slicer
+import vtk
+from slicer.i18n import tr as _
 
 from PromptSegLib.engine.messages import ClassInfo, Preview, SegmentedClass, SliceDrawing
+from PromptSegLib.errors import InputError
 from PromptSegLib.mrml.applying import apply_results
 from PromptSegLib.mrml.drawings import Drawings
 from PromptSegLib.mrml.preview import PreviewNode
 from PromptSegLib.mrml.records import FILES, LEARNED, SegmentRecords
 from PromptSegLib.mrml.segments import add_segment, class_info, is_empty, layer_of
 from PromptSegLib.mrml.tokens import store_token, stored_tokens
+from PromptSegLib.mrml.volumes import VoxelGrid
 from PromptSegLib.mrml.watching import SceneWatch
+from PromptSegPanel.basis import Basis
 from PromptSegPanel.choice import Choice
 from PromptSegPanel.guidance import Structure
 from PromptSegPanel.library import Kept, TokenLibrary
@@ -26,13 +31,15 @@ _SEGMENTATION_EVENTS = (
     slicer.vtkSegmentation.SegmentModified,
     slicer.vtkSegmentation.SourceRepresentationModified,
 )
+_SCAN_EVENT = vtk.vtkCommand.ModifiedEvent
 
 
 @dataclass(frozen=True)
 class _Applied:
-    """results: what was applied; content: how the segments were right after."""
+    """results: what was applied; bases: what these rest on; content: how the segments were right after."""
 
     results: dict[str, SegmentedClass]
+    bases: dict[str, Basis]
     content: tuple[object, ...]
 
 
@@ -40,7 +47,7 @@ class Case:
     """Everything that lives in the scene. Close it when another scan or segmentation is chosen.
 
     Args:
-        on_change: called when segments were added, removed, renamed or drawn on.
+        on_change: called when segments were added, removed, renamed or drawn on, or the scan was changed.
         on_gone: called once, with a sentence, when one of the nodes is removed or the scene closes.
     """
 
@@ -57,19 +64,19 @@ class Case:
         self.preview = PreviewNode(segmentation_node, volume_node)
         self.choice = Choice()
         self.results: dict[str, SegmentedClass] = {}
+        self._bases: dict[str, Basis] = {}
         self._applied: _Applied | None = None
         self._files = SegmentRecords(segmentation_node, FILES)
         self._learned = SegmentRecords(segmentation_node, LEARNED)
         self._watch = SceneWatch([volume_node, segmentation_node], on_gone)
-        self._tags = [
-            segmentation_node.AddObserver(event, lambda caller, event: on_change()) for event in _SEGMENTATION_EVENTS
-        ]
+        observed = [*((segmentation_node, event) for event in _SEGMENTATION_EVENTS), (volume_node, _SCAN_EVENT)]
+        self._tags = [(node, node.AddObserver(event, lambda caller, event: on_change())) for node, event in observed]
 
     def close(self) -> None:
         """Take the preview and all observers away; what the user made stays."""
         self._watch.stop()
-        for tag in self._tags:
-            self.segmentation_node.RemoveObserver(tag)
+        for node, tag in self._tags:
+            node.RemoveObserver(tag)
         self._tags = []
         self.preview.remove()
 
@@ -128,16 +135,27 @@ class Case:
         revisions = " ".join(self.drawings.revision(k) for k in (key, *self.keys))
         return f"{revisions} {self.drawings.is_covered(key)}"
 
-    def show_preview(self, preview: Preview) -> None:
+    def basis(self, scribbles: bool = False) -> Basis:
+        """What a work that begins now rests on.
+
+        Raises:
+            InputError: if the scan was deleted or is empty.
+        """
+        return Basis(VoxelGrid.of(self.volume_node), scribbles)
+
+    def show_preview(self, preview: Preview, basis: Basis) -> None:
         """Show what is found so far of a segment; one that was deleted meanwhile is not missed."""
-        if preview.key in self.keys:
+        if not self._fits(basis):
+            self.preview.clear()
+        elif preview.key in self.keys:
             self.preview.update(preview)
 
-    def show_results(self, results: Iterable[SegmentedClass]) -> None:
-        """Show what was found, beside what is in the preview of other segments."""
+    def show_results(self, results: Iterable[SegmentedClass], basis: Basis | None = None) -> None:
+        """Show what was found, beside what is in the preview of other segments. basis: by default, all is as it was."""
         for result in results:
             if result.key in self.keys:
                 self.results[result.key] = result
+                self._bases[result.key] = basis or self.basis()
         self.restore_preview()
 
     def restore_preview(self) -> None:
@@ -151,22 +169,40 @@ class Case:
         self.results = {key: result for key, result in self.results.items() if key in self.keys}
         self.preview.keep(self.keys)
 
+    def drop_misplaced(self) -> None:
+        """Keep no results of voxels that the scan does not have any more.
+
+        Raises:
+            InputError: if there were some.
+        """
+        misplaced = {key for key in self.results if not self._fits(self._bases[key])}
+        if misplaced:
+            self.results = {key: result for key, result in self.results.items() if key not in misplaced}
+            self.preview.keep({*self.keys} - misplaced)
+            raise InputError(
+                _(
+                    "The scan was cropped or resampled, so what was found before does not fit any more: press Train, "
+                    "or find it again under Tokens."
+                )
+            )
+
     def discard(self) -> None:
         self.results = {}
         self.preview.clear()
 
-    def apply(
-        self, editor_node: slicer.vtkMRMLSegmentEditorNode, save_state: Callable[[], None], scribbles: bool = False
-    ) -> None:
+    def apply(self, editor_node: slicer.vtkMRMLSegmentEditorNode, save_state: Callable[[], None]) -> None:
         """Make the results the content of their segments, in one undo step.
 
         Args:
             editor_node: whose masking is respected.
             save_state: makes the undo step.
-            scribbles: results may fill the drawn slices, beside the strokes.
+
+        Raises:
+            InputError: if the scan was cropped since, or as `apply_results` does.
         """
         self.drop_removed()
-        results = self.results
+        self.drop_misplaced()
+        results, bases = self.results, {key: self._bases[key] for key in self.results}
         apply_results(
             self.segmentation_node,
             self.volume_node,
@@ -174,10 +210,10 @@ class Case:
             list(results.values()),
             self.drawings,
             save_state,
-            drawn=self._drawn(results, scribbles),
+            drawn=self._drawn(bases),
         )
         self.discard()
-        self._applied = _Applied(results, self._content())
+        self._applied = _Applied(results, bases, self._content())
 
     @property
     def can_undo(self) -> bool:
@@ -188,7 +224,8 @@ class Case:
         """The editor took the results back: show them as a preview again."""
         applied, self._applied = self._applied, None
         if applied is not None:
-            self.show_results(applied.results.values())
+            for key, result in applied.results.items():
+                self.show_results([result], applied.bases[key])
 
     def tokens(self) -> dict[str, bytes]:
         """The tokens kept in the scene, by segment ID."""
@@ -231,11 +268,17 @@ class Case:
             if strokes is not None:
                 yield strokes
 
-    def _drawn(self, keys: Iterable[str], scribbles: bool) -> dict[str, SliceDrawing]:
-        """What is drawn of segments on slices of their own, without those that only others have strokes on."""
+    def _fits(self, basis: Basis) -> bool:
+        return basis.grid.is_that_of(VoxelGrid.of(self.volume_node))
+
+    def _drawn(self, bases: Mapping[str, Basis]) -> dict[str, SliceDrawing]:
+        """What is drawn of segments on slices of their own, without those that only others have strokes on.
+
+        It is read as for the result, which would leave holes, or fill drawn slices, if the user chose otherwise since.
+        """
         drawings = {}
-        for key in keys:
-            own, drawing = self.drawings.read(key), self.drawing(key, scribbles)
+        for key, basis in bases.items():
+            own, drawing = self.drawings.read(key), self.drawing(key, basis.scribbles)
             if own is not None and drawing is not None:
                 drawings[key] = SliceDrawing(own.axis, {index: drawing.planes[index] for index in own.planes})
         return drawings

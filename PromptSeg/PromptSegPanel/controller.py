@@ -13,6 +13,7 @@ from PromptSegLib.engine.messages import ClassInfo, SegmentedClass, Suggestion, 
 from PromptSegLib.errors import InputError
 from PromptSegLib.mrml.tokens import store_token
 from PromptSegPanel import views
+from PromptSegPanel.basis import Basis
 from PromptSegPanel.case import Case
 from PromptSegPanel.guidance import Activity, Structure
 from PromptSegPanel.sending import Sender
@@ -38,12 +39,12 @@ class Controller(PanelState):
                     # In a scene that was opened again, it knows none; after a cancelled training, another one. What
                     # it refuses, such as a token of another backbone, is replaced by what is learned now.
                     sender.send_token(key, tokens[key], unless_known=True)
-            drawing = case.drawing(keys[0])
+            basis, drawing = case.basis(self.training.scribbles), case.drawing(keys[0])
             work.axis = 0 if drawing is None else drawing.axis
             work.submit(
                 "tune",
-                functools.partial(self._tuned, work, sender, case, revisions),
-                case.show_preview,
+                functools.partial(self._tuned, work, sender, case, revisions, basis),
+                functools.partial(case.show_preview, basis=basis),
                 keys=list(keys),
                 seconds=self.training.seconds,
                 prompting=self.training.prompting,
@@ -92,15 +93,18 @@ class Controller(PanelState):
             work.depend_on(sender.send_token(key, case.tokens()[key]))
             # Also where nothing is drawn: the engine may still have what was erased since.
             work.depend_on(sender.send_drawing(case, key, self.training.scribbles))
-            work.submit("segment", functools.partial(self._segmented, case), keys=[key])
+            basis = case.basis(self.training.scribbles)
+            work.submit("segment", functools.partial(self._segmented, case, basis), keys=[key])
 
     def apply(self, editor_node: slicer.vtkMRMLSegmentEditorNode, save_state: Callable[[], None]) -> None:
         """Make the preview the content of the segments; see `Case.apply`."""
-        if self.case is not None:
+        # Before a result is spoken of, those that do not fit the scan any more are dropped.
+        self.refresh()
+        if self.case is not None and self.case.results:
             self._message = ""
             with self.saying_problems():
                 names = self.names(self.case.results)
-                self.case.apply(editor_node, save_state, self.training.scribbles)
+                self.case.apply(editor_node, save_state)
                 self._just_applied = True
                 self.note(_("Applied: {names}.").format(names=names))
             self.refresh()
@@ -134,7 +138,13 @@ class Controller(PanelState):
             self.engine.set_focus(work.axis, index)
 
     def _tuned(
-        self, work: Work, sender: Sender, case: Case, revisions: Mapping[str, str], result: TuneResult | None
+        self,
+        work: Work,
+        sender: Sender,
+        case: Case,
+        revisions: Mapping[str, str],
+        basis: Basis,
+        result: TuneResult | None,
     ) -> None:
         tokens = {} if result is None else dict(result.tokens)
         if work.use_what_there_is:
@@ -146,7 +156,7 @@ class Controller(PanelState):
             return
         # First of all, so that what was learned is seen whatever becomes of the files.
         work.activity = Activity.SEGMENTING
-        work.submit("segment", functools.partial(self._segmented, case), keys=list(learned))
+        work.submit("segment", functools.partial(self._segmented, case, basis), keys=list(learned))
         for key in learned:
             sender.note_token(key)
             with self.saying_problems():
@@ -154,10 +164,10 @@ class Controller(PanelState):
         self.note(_("Learned: {names}.").format(names=self.names(learned)))
         self.show_work()
 
-    def _segmented(self, case: Case, results: Sequence[SegmentedClass] | None) -> None:
+    def _segmented(self, case: Case, basis: Basis, results: Sequence[SegmentedClass] | None) -> None:
         self.engine.end_work()
         with self.saying_problems():
-            case.show_results(results or ())
+            case.show_results(results or (), basis)
             for result in results or ():
                 self.note(_("Found: {name}, {ml} ml.").format(name=self.names([result.key]), ml=round(result.ml, 1)))
                 if result.token is not None and result.key in case.keys:

@@ -105,12 +105,14 @@ class PanelState:
                 self._names |= case.names
                 case.drop_removed()
                 self.engine.forget_removed(case.keys)
-                structures = case.structures()
                 drawings = {key: case.revision(key) for key in case.keys}
                 if self._drawings and drawings != self._drawings:
                     # The user drew on: what was said before is out of date.
                     self._message, self._just_applied = "", False
                 self._drawings = drawings
+                with self.saying_problems():
+                    case.drop_misplaced()
+                structures = case.structures()
         self._prepare_engine(structures)
         self.situation = replace(
             self.situation,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import slicer
 import vtk
@@ -11,6 +13,36 @@ from PromptSegLib.imaging.volume import Geometry, Volume
 from PromptSegLib.mrml.nodes import array_from_matrix, parent_to_world, require_volume, voxels
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class VoxelGrid:
+    """Which voxels a volume node had at some time.
+
+    extent: of the image; places: from the voxel (i, j, k) to the node's own RAS mm; image_time: when it was modified.
+    """
+
+    extent: tuple[int, ...]
+    places: tuple[float, ...]
+    image_time: int
+
+    @classmethod
+    def of(cls, node: slicer.vtkMRMLVolumeNode) -> VoxelGrid:
+        """Those that it has now.
+
+        Raises:
+            InputError: if the node was deleted or is empty.
+        """
+        image, matrix = require_volume(node).GetImageData(), vtk.vtkMatrix4x4()
+        node.GetIJKToRASMatrix(matrix)
+        return cls(tuple(image.GetExtent()), tuple(array_from_matrix(matrix).ravel()), image.GetMTime())
+
+    def is_that_of(self, later: VoxelGrid) -> bool:
+        """Whether a voxel still is the same part of the patient: in a moved scan it is, in a cropped one it is not."""
+        if self.extent != later.extent:
+            return False
+        # Hardening a transform or centering the volume moves the scan with its voxels; cropping replaces these, too.
+        return self.image_time == later.image_time or np.allclose(self.places, later.places)
 
 
 def volume_from_node(node: slicer.vtkMRMLScalarVolumeNode | None) -> Volume:
