@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from PromptSegLib.engine.messages import SegmentedClass
 from PromptSegLib.mrml.volumes import VoxelGrid
 
 
@@ -13,3 +14,12 @@ class Basis:
 
     grid: VoxelGrid
     scribbles: bool
+
+
+@dataclass(frozen=True)
+class Applied:
+    """results: what was applied; bases: what these rest on; content: how the segments were right after."""
+
+    results: dict[str, SegmentedClass]
+    bases: dict[str, Basis]
+    content: tuple[object, ...]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 import slicer
 import vtk
@@ -15,11 +14,11 @@ from PromptSegLib.mrml.applying import apply_results
 from PromptSegLib.mrml.drawings import Drawings
 from PromptSegLib.mrml.preview import PreviewNode
 from PromptSegLib.mrml.records import FILES, LEARNED, SegmentRecords
-from PromptSegLib.mrml.segments import add_segment, class_info, is_empty, layer_of
+from PromptSegLib.mrml.segments import add_segment, class_info, is_empty, layer_of, require_editable
 from PromptSegLib.mrml.tokens import store_token, stored_tokens
 from PromptSegLib.mrml.volumes import VoxelGrid
 from PromptSegLib.mrml.watching import SceneWatch
-from PromptSegPanel.basis import Basis
+from PromptSegPanel.basis import Applied, Basis
 from PromptSegPanel.choice import Choice
 from PromptSegPanel.guidance import Structure
 from PromptSegPanel.library import Kept, TokenLibrary
@@ -32,15 +31,6 @@ _SEGMENTATION_EVENTS = (
     slicer.vtkSegmentation.SourceRepresentationModified,
 )
 _SCAN_EVENT = vtk.vtkCommand.ModifiedEvent
-
-
-@dataclass(frozen=True)
-class _Applied:
-    """results: what was applied; bases: what these rest on; content: how the segments were right after."""
-
-    results: dict[str, SegmentedClass]
-    bases: dict[str, Basis]
-    content: tuple[object, ...]
 
 
 class Case:
@@ -65,7 +55,7 @@ class Case:
         self.choice = Choice()
         self.results: dict[str, SegmentedClass] = {}
         self._bases: dict[str, Basis] = {}
-        self._applied: _Applied | None = None
+        self._applied: Applied | None = None
         self._files = SegmentRecords(segmentation_node, FILES)
         self._learned = SegmentRecords(segmentation_node, LEARNED)
         self._watch = SceneWatch([volume_node, segmentation_node], on_gone)
@@ -213,7 +203,7 @@ class Case:
             drawn=self._drawn(bases),
         )
         self.discard()
-        self._applied = _Applied(results, bases, self._content())
+        self._applied = Applied(results, bases, self._content())
 
     @property
     def can_undo(self) -> bool:
@@ -246,7 +236,12 @@ class Case:
         self._files.set(key, kept.to_text())
 
     def segment_for(self, info: ClassInfo, data: bytes) -> str:
-        """A segment for a token: the empty one of that name if there is one, else a new one."""
+        """A segment for a token: the empty one of that name if there is one, else a new one.
+
+        Raises:
+            InputError: if the segments are surfaces.
+        """
+        require_editable(self.segmentation_node)
         for key in self.keys:
             if self.info(key).name == info.name and is_empty(self.segmentation_node, key):
                 break

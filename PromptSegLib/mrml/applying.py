@@ -1,13 +1,8 @@
-"""Write results into the user's segments as an effect of the Segment Editor would.
-
-Masking is Slicer's own: `vtkSlicerSegmentEditorLogic` decides what may be edited. It works with a segment editor node
-of its own, so that what the user has selected in the Segment Editor stays selected.
-"""
+"""Write results into the user's segments as an effect of the Segment Editor would."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,12 +24,14 @@ from PromptSegLib.mrml.grids import (
     region_on_grid,
     union,
 )
-from PromptSegLib.mrml.nodes import require_segment, require_segmentation, require_volume, voxels
+from PromptSegLib.mrml.masking import editor_like, may_overlap, require_mask
+from PromptSegLib.mrml.nodes import require_segment, require_volume, voxels
 from PromptSegLib.mrml.segments import (
     describe_segment,
     layer_of,
     layer_to_world,
     region_on_volume,
+    require_editable,
     set_reference_geometry,
 )
 from PromptSegLib.mrml.volumes import index_to_world
@@ -42,11 +39,6 @@ from PromptSegLib.mrml.volumes import index_to_world
 _Logic = slicer.vtkSlicerSegmentEditorLogic
 _EditorNode = slicer.vtkMRMLSegmentEditorNode
 _SegmentationNode = slicer.vtkMRMLSegmentationNode
-_INSIDE_SEGMENTS = (
-    _SegmentationNode.EditAllowedInsideAllSegments,
-    _SegmentationNode.EditAllowedInsideVisibleSegments,
-    _SegmentationNode.EditAllowedInsideSingleSegment,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,22 +79,23 @@ def apply_results(
         overwrite: other segments lose the voxels that the editor node's overwrite mode says.
 
     Raises:
-        InputError: if a node or segment was deleted, or lies under a non-linear transform, or if the editable
-            intensity range cannot be had on a segment's grid.
+        InputError: if a node or segment was deleted, or lies under a non-linear transform, or if the segments are not
+            made of voxels, or if the editable area or intensity range cannot be had.
     """
-    require_segmentation(segmentation_node)
+    require_editable(segmentation_node)
     require_volume(volume_node)
     if editor_node is None or editor_node.GetScene() is None:
         raise InputError("the settings of the Segment Editor are no longer in the scene: open the Segment Editor again")
+    require_mask(editor_node, segmentation_node)
     former = {result.key: drawings.read(result.key) or SliceDrawing(result.axis, {}) for result in results}
     drawn = {**former, **{key: drawing for key, drawing in (drawn or {}).items() if key in former}}
     set_reference_geometry(segmentation_node, volume_node)
 
-    with _editor_like(editor_node, segmentation_node, volume_node) as logic, slicer.util.NodeModify(segmentation_node):
+    with editor_like(editor_node, segmentation_node, volume_node) as logic, slicer.util.NodeModify(segmentation_node):
         writers = []
         for result in results:
             others = [drawing for key, drawing in drawn.items() if key != result.key]
-            if _may_overlap(editor_node):
+            if may_overlap(editor_node):
                 others = []
             target = _target(segmentation_node, volume_node, result, drawn[result.key], others)
             writers.append(_Writer(logic, editor_node, volume_node, result.key, target))
@@ -219,7 +212,7 @@ class _Writer:
         region, mode = self._add, self._user_editor.GetOverwriteMode()
         if region is None:
             return
-        if not overwrite and not _may_overlap(self._user_editor):
+        if not overwrite and not may_overlap(self._user_editor):
             taken = self._labels_in(region.box, self._others(mode == _EditorNode.OverwriteVisibleSegments))
             region = Region(region.box, region.mask & ~taken).cropped()
         self._editor.SetOverwriteMode(mode if overwrite else _EditorNode.OverwriteNone)
@@ -258,35 +251,3 @@ class _Writer:
             there = labels_on_grid(layer, to_grid, box)
             result |= there == values[0] if len(values) == 1 else np.isin(there, values)
         return result
-
-
-def _may_overlap(editor_node: slicer.vtkMRMLSegmentEditorNode) -> bool:
-    # Who edits the inside of other segments would get nothing if these had to be given way to.
-    return editor_node.GetOverwriteMode() == _EditorNode.OverwriteNone or editor_node.GetMaskMode() in _INSIDE_SEGMENTS
-
-
-@contextmanager
-def _editor_like(
-    editor_node: slicer.vtkMRMLSegmentEditorNode,
-    segmentation_node: slicer.vtkMRMLSegmentationNode,
-    volume_node: slicer.vtkMRMLScalarVolumeNode,
-) -> Iterator[slicer.vtkSlicerSegmentEditorLogic]:
-    """A logic whose editor node has the masking of the user's, for as long as it takes."""
-    scene = segmentation_node.GetScene()
-    node = _EditorNode()
-    node.SetHideFromEditors(True)
-    node.SetSaveWithScene(False)
-    scene.AddNode(node)
-    try:
-        node.SetAndObserveSegmentationNode(segmentation_node)
-        node.SetAndObserveSourceVolumeNode(editor_node.GetSourceVolumeNode() or volume_node)
-        node.SetMaskMode(editor_node.GetMaskMode())
-        node.SetMaskSegmentID(editor_node.GetMaskSegmentID())
-        node.SetSourceVolumeIntensityMask(editor_node.GetSourceVolumeIntensityMask())
-        node.SetSourceVolumeIntensityMaskRange(*editor_node.GetSourceVolumeIntensityMaskRange())
-        logic = _Logic()
-        logic.SetMRMLScene(scene)
-        logic.SetSegmentEditorNode(node)
-        yield logic
-    finally:
-        scene.RemoveNode(node)

@@ -19,7 +19,7 @@ from PromptSegLib.mrml.layers import LayerRevisions
 from PromptSegLib.mrml.memory import EMPTY, FEWEST_REMADE, REMADE_SHARE, Memory, State, content_digests, digest_of
 from PromptSegLib.mrml.nodes import require_segment, require_segmentation, require_volume
 from PromptSegLib.mrml.records import DRAWINGS, SegmentRecords, follow_segments
-from PromptSegLib.mrml.segments import layer_of, layer_to_world, region_on_volume
+from PromptSegLib.mrml.segments import is_editable, layer_of, layer_to_world, region_on_volume
 from PromptSegLib.mrml.volumes import geometry_from_node, index_to_world
 
 
@@ -176,7 +176,7 @@ class Drawings:
         """What is drawn, found anew only if something changed."""
         segment = require_segment(self._segmentation_node, segment_id)
         layer = layer_of(segment)
-        if layer is None:
+        if layer is None or not is_editable(self._segmentation_node):
             return None
         world_to_volume = np.linalg.inv(index_to_world(require_volume(self._volume_node)))
         places = world_to_volume @ layer_to_world(layer, self._segmentation_node)

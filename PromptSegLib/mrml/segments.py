@@ -7,6 +7,7 @@ import slicer
 import vtk
 
 from PromptSegLib.engine.messages import Box, ClassInfo
+from PromptSegLib.errors import InputError
 from PromptSegLib.mrml.grids import Region, box_on_grid, extent_box, intersection, labels_on_grid
 from PromptSegLib.mrml.nodes import (
     array_from_matrix,
@@ -24,6 +25,29 @@ _TERMINOLOGY_TAG = slicer.vtkSegment.GetTerminologyEntryTagName()
 
 # Slicer calls every new segment a tissue until somebody says what it is.
 _UNSPECIFIED = ("SCT", "85756007")
+
+
+def is_editable(segmentation_node: slicer.vtkMRMLSegmentationNode) -> bool:
+    """Whether voxels are what the segments are made of; those made of surfaces, as of RT structures, get lost.
+
+    Raises:
+        InputError: if the segmentation was deleted.
+    """
+    segmentation = require_segmentation(segmentation_node).GetSegmentation()
+    return bool(segmentation.GetSourceRepresentationName() == BINARY_LABELMAP)
+
+
+def require_editable(segmentation_node: slicer.vtkMRMLSegmentationNode) -> None:
+    """See `is_editable`.
+
+    Raises:
+        InputError: if the segmentation was deleted, or its segments are not made of voxels.
+    """
+    if not is_editable(segmentation_node):
+        raise InputError(
+            "the segments are surfaces, not voxels: choose Paint in the editor and agree to the conversion, or choose "
+            "another segmentation"
+        )
 
 
 def layer_of(segment: slicer.vtkSegment) -> slicer.vtkOrientedImageData | None:
@@ -59,7 +83,7 @@ def region_on_volume(
     volume_node: slicer.vtkMRMLVolumeNode,
     within: Box | None = None,
 ) -> Region | None:
-    """What a segment covers of a volume's voxels, None if that is nothing.
+    """What a segment covers of a volume's voxels, None if that is nothing, or if it is not made of voxels.
 
     Args:
         within: of the voxels of its label map, a box in which all of it lies, if that is known.
@@ -70,7 +94,7 @@ def region_on_volume(
     segment = require_segment(segmentation_node, segment_id)
     world_to_volume = np.linalg.inv(index_to_world(require_volume(volume_node)))
     layer = layer_of(segment)
-    if layer is None:
+    if layer is None or not is_editable(segmentation_node):
         return None
     to_grid = world_to_volume @ layer_to_world(layer, segmentation_node)
     whole = extent_box(volume_node.GetImageData().GetExtent())
@@ -122,9 +146,10 @@ def add_segment(
     """Add an empty segment for a class, to be filled on a scan, and return its segment ID.
 
     Raises:
-        InputError: if a node was deleted.
+        InputError: if a node was deleted, or the segments are not made of voxels.
     """
-    segmentation = require_segmentation(segmentation_node).GetSegmentation()
+    require_editable(segmentation_node)
+    segmentation = segmentation_node.GetSegmentation()
     set_reference_geometry(segmentation_node, require_volume(volume_node))
     segment_id: str = segmentation.AddEmptySegment("", info.name)
     describe_segment(segmentation_node, segment_id, info)

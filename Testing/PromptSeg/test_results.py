@@ -114,3 +114,24 @@ def test_results_of_whole_slices_leave_these_alone_whatever_is_chosen_since(draw
     drawn.training = replace(drawn.training, scribbles=True)
     after = apply(drawn)
     assert all((after[index] == square()).all() for index in (1, 3, 5))
+
+
+def test_a_token_is_not_used_where_segments_are_surfaces(drawn: Any, client: PlayedClient) -> None:
+    case = drawn.case
+    case.segmentation_node.CreateClosedSurfaceRepresentation()
+    case.segmentation_node.GetSegmentation().SetSourceRepresentationName("Closed surface")
+    drawn.refresh()
+    client.take()
+    drawn.find(token_data(), case.info("spleen"))
+    assert "choose Paint" in drawn.situation.message
+    assert "segment" not in client.take() and not case.tokens()
+
+
+def test_a_preview_that_cannot_be_applied_stays(drawn: Any, client: PlayedClient) -> None:
+    trained(drawn, client)
+    case = drawn.case
+    editor = Editor(case.segmentation_node, case.volume_node)
+    editor.node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment)
+    editor.node.SetMaskSegmentID("gone")
+    drawn.apply(editor.node, editor.logic.SaveStateForUndo)
+    assert "editable area" in drawn.situation.message and drawn.situation.has_preview

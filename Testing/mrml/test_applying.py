@@ -195,6 +195,30 @@ def test_the_editable_area_is_respected(scan: Scan, mode: int, overlap: bool) ->
     assert scan.checksum("bone") == before
 
 
+def test_an_editable_area_whose_segment_was_deleted_is_named_and_nothing_changes(scan: Scan) -> None:
+    scan.editor.node.SetMaskMode(INSIDE_ONE)
+    scan.editor.node.SetMaskSegmentID("bone")
+    scan.segmentation.GetSegmentation().RemoveSegment("bone")
+    before = scan.checksum("organ")
+    with pytest.raises(InputError, match="editable area"):
+        scan.apply(result("organ", ellipsoid(radius=0.4)))
+    assert scan.checksum("organ") == before
+
+
+def test_segments_that_are_surfaces_are_refused_and_their_derived_voxels_are_no_drawing(scan: Scan) -> None:
+    scan.segmentation.CreateClosedSurfaceRepresentation()
+    scan.segmentation.GetSegmentation().SetSourceRepresentationName("Closed surface")
+    scan.segmentation.CreateBinaryLabelmapRepresentation()
+    before = scan.checksum("organ")
+    assert scan.drawings.read("organ") is None and scan.drawings.summary("organ") is None
+    assert region_on_volume(scan.segmentation, "organ", scan.volume) is None
+    with pytest.raises(InputError, match="choose Paint"):
+        scan.apply(result("organ", ellipsoid(radius=0.4)))
+    with pytest.raises(InputError, match="choose Paint"):
+        add_segment(scan.segmentation, scan.volume, ClassInfo("Kidney"))
+    assert scan.checksum("organ") == before
+
+
 def test_the_editable_intensity_range_is_respected(scan: Scan) -> None:
     former = np.zeros(SHAPE, bool)
     former[5, 2:18, 2:22] = True
