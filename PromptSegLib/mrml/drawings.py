@@ -205,9 +205,12 @@ class Drawings:
             counting = {index: digest for index, digest in content_along(axis).items() if index not in left_out}
             return _Drawn(axis, counting, frozenset(counting), crossed=crossed)
         content = content_along(state.axis)
-        corrected = frozenset(state.differing(content))
-        slices = {**state.drawn, **{index: content.get(index, EMPTY) for index in corrected}}
         covered = any(state.drawn.get(index) != digest for index, digest in state.content.items())
+        # Of a result, an emptied slice says that nothing is there. Of a drawing, it is one that is not drawn any more,
+        # as when a stroke was taken back after a result was.
+        corrected = frozenset(index for index in state.differing(content) if covered or index in content)
+        known = {index: digest for index, digest in state.drawn.items() if covered or index in content or not digest}
+        slices = {**known, **{index: content.get(index, EMPTY) for index in corrected}}
         remade = len(corrected) >= max(FEWEST_REMADE, REMADE_SHARE * len(content))
         return _Drawn(state.axis, dict(sorted(slices.items())), corrected, covered, remade) if slices else None
 

@@ -280,6 +280,15 @@ def test_two_undos_take_two_results_back(scan: Scan) -> None:
         assert list(scan.drawings.read("organ").planes) == [4, 6, 8]
 
 
+def test_an_undone_stroke_before_an_undone_result_was_never_drawn(scan: Scan) -> None:
+    scan.apply(result("organ", ellipsoid(radius=0.4)))
+    scan.editor.logic.Undo()
+    scan.editor.paint("organ", on_slices(np.ones(SHAPE, bool), [8]), erase=True)
+    drawing = scan.drawings.read("organ")
+    assert list(drawing.planes) == [4, 6]
+    assert all((drawing.planes[index] == scan.drawn[index]).all() for index in (4, 6))
+
+
 def test_a_fresh_segment_is_described_and_a_drawn_one_keeps_its_name(scan: Scan) -> None:
     info = ClassInfo("Kidney", (1, 2, 255), ("SCT", "64033007", "Kidney"))
     found = ellipsoid(radius=0.1)
