@@ -249,6 +249,8 @@ class Case:
             key = add_segment(self.segmentation_node, self.volume_node, info)
         store_token(self.segmentation_node, key, data)
         self._learned.remove(key)
+        # The file of what was drawn and learned before stays the user's: this is another token.
+        self._files.remove(key)
         return key
 
     def _beside(self, key: str, drawing: SliceDrawing) -> Iterator[SliceDrawing]:

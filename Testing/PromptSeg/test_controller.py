@@ -482,6 +482,24 @@ def test_a_token_that_the_engine_refuses_is_replaced(drawn: Any, client: PlayedC
     assert drawn.case.tokens() == {"liver": token_data()}
 
 
+def test_what_a_foreign_token_learns_leaves_the_own_one_its_file(drawn: Any, client: PlayedClient) -> None:
+    from PromptSegLib.engine.messages import ClassInfo
+    from Testing.slicer_harness.driving import paint
+
+    trained(drawn, client)
+    drawn.discard()
+    for index in (1, 3, 5):
+        paint(drawn.case.segmentation_node, "liver", 0, index, square(), erase=True)
+    drawn.find(token_data(1), ClassInfo("liver"))
+    client.latest("segment").finish((found(),))
+    paint(drawn.case.segmentation_node, "liver", 0, 2, square())
+    drawn.refresh()
+    drawn.train()
+    client.latest("tune").finish(TuneResult({"liver": token_data(2)}))
+    names = {entry.path.name: entry.path.read_bytes() for entry in drawn.library.entries()}
+    assert names == {"liver.promptseg": token_data(), "liver 2.promptseg": token_data(2)}
+
+
 def test_a_token_that_learned_nothing_is_not_kept_twice(drawn: Any, client: PlayedClient) -> None:
     trained(drawn, client)
     drawn.choose("liver", True)
