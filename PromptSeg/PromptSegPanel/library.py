@@ -55,11 +55,11 @@ class TokenLibrary:
         """Write a token under its class's name.
 
         Args:
-            before: the file that holds an earlier training of this very class. It is replaced if nobody changed it
-                since; a file of anybody else is never touched, and the new one gets a number.
+            before: the file that holds an earlier training of this very class. It is replaced if it is of the same
+                backbone and nobody changed it since; any other file is never touched, and the new one gets a number.
         """
         with self._in_one_sentence():
-            path = self._own_file(before, class_name) or self._free_path(class_name)
+            path = self._own_file(before, class_name, data) or self._free_path(class_name)
             self.folder.mkdir(parents=True, exist_ok=True)
             write_bytes(data, path)
         return Kept(path.name, _digest(data))
@@ -105,14 +105,15 @@ class TokenLibrary:
                 )
             ) from error
 
-    def _own_file(self, before: Kept | None, class_name: str) -> Path | None:
+    def _own_file(self, before: Kept | None, class_name: str, data: bytes) -> Path | None:
         if before is None:
             return None
         path = self.folder / Path(before.name).name
         is_of_class = re.fullmatch(re.escape(file_stem(class_name)) + r"( \d+)?", path.stem) is not None
         if not is_of_class or not path.is_file() or _digest(path.read_bytes()) != before.digest:
             return None
-        return path
+        # Whoever goes back to the other backbone needs the token that was learned on it.
+        return path if _load(path).backbone.fingerprint == read_token(data).backbone.fingerprint else None
 
     def _free_path(self, class_name: str) -> Path:
         stem = file_stem(class_name)

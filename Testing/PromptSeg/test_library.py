@@ -38,6 +38,13 @@ def test_training_again_replaces_the_own_file(library: Any) -> None:
     assert len(library.entries()) == 1
 
 
+def test_keeps_the_file_of_another_backbone(library: Any) -> None:
+    before = library.keep(token_data(), "Kidney", None)
+    other = random_token(tiny_backbone(3, "other-1"), "Kidney").to_bytes()
+    assert library.keep(other, "Kidney", before).name == "Kidney 2.promptseg"
+    assert (library.folder / before.name).read_bytes() == token_data()
+
+
 def test_never_overwrites_another_class_of_the_same_name(library: Any) -> None:
     others = library.keep(token_data(seed=0), "Kidney", None)
     mine = library.keep(token_data(seed=1), "Kidney", None)
