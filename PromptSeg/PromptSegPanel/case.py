@@ -81,6 +81,15 @@ class Case:
         segments = (self._segment(key) for key in self.keys)
         return {item.GetName() or "" for item in (self.volume_node, self.segmentation_node, *segments)}
 
+    def identity(self, key: str) -> str | None:
+        """What tells a segment from a later one of its ID; None for one that nothing was ever kept of."""
+        return self._learned.identity(key)
+
+    def is_still(self, key: str, identity: str | None) -> bool:
+        """Whether the segment that had this identity is there, rather than none or a later one of its ID."""
+        # A new segment gets an identity at once. One without is older, or was put back by Undo to before it had one.
+        return key in self.keys and self.identity(key) in (None, identity)
+
     def info(self, key: str) -> ClassInfo:
         return class_info(self.segmentation_node, key)
 

@@ -94,7 +94,7 @@ class Controller(PanelState):
             # Also where nothing is drawn: the engine may still have what was erased since.
             work.depend_on(sender.send_drawing(case, key, self.training.scribbles))
             basis = case.basis(self.training.scribbles)
-            work.submit("segment", functools.partial(self._segmented, case, basis), keys=[key])
+            work.submit("segment", functools.partial(self._segmented, work, case, basis), keys=[key])
 
     def apply(self, editor_node: slicer.vtkMRMLSegmentEditorNode, save_state: Callable[[], None]) -> None:
         """Make the preview the content of the segments; see `Case.apply`."""
@@ -150,36 +150,42 @@ class Controller(PanelState):
         if work.use_what_there_is:
             # The class that was being trained has its best token so far, though its training is not complete.
             tokens = work.saved_tokens()
-        learned = tuple(key for key in work.keys if key in tokens and key in case.keys)
+        present = self._present(work, case)
+        learned = tuple(key for key in present if key in tokens)
         if not learned:
             self.end_work(_("Training had not got anywhere yet: press Train again and give it a little longer."))
             return
         # First of all, so that what was learned is seen whatever becomes of the files.
         work.activity = Activity.SEGMENTING
-        work.submit("segment", functools.partial(self._segmented, case, basis), keys=list(learned))
+        for key in learned:
+            work.depend_on(sender.send_forgotten(case, key, tokens[key], self.training.scribbles))
+        work.submit("segment", functools.partial(self._segmented, work, case, basis), keys=list(learned))
         for key in learned:
             sender.note_token(key)
             with self.saying_problems():
                 case.keep_token(key, tokens[key], revisions[key], self.library)
+            work.identities[key] = case.identity(key)
         self.note(_("Learned: {names}.").format(names=self.names(learned)))
         self.show_work()
 
-    def _segmented(self, case: Case, basis: Basis, results: Sequence[SegmentedClass] | None) -> None:
+    def _segmented(self, work: Work, case: Case, basis: Basis, found: Sequence[SegmentedClass] | None) -> None:
         self.engine.end_work()
+        present = self._present(work, case)
+        results = [result for result in found or () if result.key in present]
         with self.saying_problems():
-            case.show_results(results or (), basis)
-            for result in results or ():
+            case.show_results(results, basis)
+            for result in results:
                 self.note(_("Found: {name}, {ml} ml.").format(name=self.names([result.key]), ml=round(result.ml, 1)))
-                if result.token is not None and result.key in case.keys:
+                if result.token is not None:
                     case.renew_token(result.key, result.token, self.library)
             sentences = [
                 _("{name}: {recognition}.").format(
                     name=self.names([result.key]), recognition=result.recognition.sentence()
                 )
-                for result in results or ()
+                for result in results
                 if result.recognition is not None
             ]
-            empty = [result.key for result in results or () if not result.mask.any()]
+            empty = [result.key for result in results if not result.mask.any()]
             if empty:
                 sentences.append(_("Nothing was found of {names}: draw more slices.").format(names=self.names(empty)))
             if sentences:
@@ -200,10 +206,17 @@ class Controller(PanelState):
         work, case = self.engine.work, self.case
         if work is not None and case is not None:
             kept = case.tokens()
+            present = self._present(work, case)
             for key, data in work.saved_tokens().items():
-                if key not in kept and key in case.keys:
+                if key not in kept and key in present:
                     store_token(case.segmentation_node, key, data)
         self.end_work(sentence)
+
+    def _present(self, work: Work, case: Case) -> tuple[str, ...]:
+        """The keys of a work whose segments are still there; nothing is left of the others for whoever has their ID."""
+        present = tuple(key for key in work.keys if case.is_still(key, work.identities[key]))
+        self.engine.forget_removed({*case.keys} - {*work.keys} | {*present})
+        return present
 
     @contextmanager
     def _working(self, activity: Activity, keys: tuple[str, ...]) -> Iterator[tuple[Work, Sender, Case]]:
@@ -211,7 +224,9 @@ class Controller(PanelState):
         assert self.case is not None
         self._message, self._just_applied = "", False
         try:
-            yield (*self.engine.begin(activity, keys, lambda progress: self.show_work(), self._failed), self.case)
+            work, sender = self.engine.begin(activity, keys, lambda progress: self.show_work(), self._failed)
+            work.identities = {key: self.case.identity(key) for key in keys}
+            yield work, sender, self.case
         except InputError as error:
             self.end_work(str(error))
         self.refresh()

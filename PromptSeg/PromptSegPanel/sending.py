@@ -64,6 +64,12 @@ class Sender:
         """The engine has this token, since it made it."""
         self._with_token.add(key)
 
+    def send_forgotten(self, case: Case, key: str, data: bytes, scribbles: bool) -> list[Job]:
+        """Drawing and token of a class that the engine was told to drop, of a segment that Undo brought back."""
+        if key in self._drawings:
+            return []
+        return self.send_drawing(case, key, scribbles) + self.send_token(key, data)
+
     def forget(self, but: Collection[str] = ()) -> None:
         """Have the engine drop every class but these: the next segment may get the ID of one that was removed."""
         for key in (self._drawings.keys() | self._with_token) - {*but}:

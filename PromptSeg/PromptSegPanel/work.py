@@ -21,6 +21,7 @@ class Work:
         axis: array axis that the structures are drawn across.
         curves: how training goes, by structure: (part of it done, DSC on the part of the drawing kept aside).
         use_what_there_is: the user ended training early and wants its result.
+        identities: of the segments that are worked on, by key, since another one may get the ID of a removed one.
 
     Args:
         on_progress: called when a job reports.
@@ -42,6 +43,7 @@ class Work:
         self.progress: Progress | None = None
         self.curves: dict[str, list[tuple[float, float]]] = {}
         self.use_what_there_is = False
+        self.identities: dict[str, str | None] = {}
         self._client = client
         self._on_progress = on_progress
         self._on_failed = on_failed

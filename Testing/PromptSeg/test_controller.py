@@ -389,6 +389,55 @@ def test_a_segment_deleted_while_it_was_trained_is_left_out(drawn: Any, client: 
     assert client.latest("segment").arguments["keys"] == ["liver"]
 
 
+def test_a_segment_brought_back_while_it_is_trained_is_found(drawn: Any, client: PlayedClient) -> None:
+    from Testing.mrml.builders import Editor
+
+    editor = Editor(drawn.case.segmentation_node, drawn.case.volume_node)
+    drawn.train()
+    editor.logic.SaveStateForUndo()
+    drawn.case.segmentation_node.GetSegmentation().RemoveSegment("liver")
+    drawn.refresh()
+    editor.logic.Undo()
+    drawn.refresh()
+    client.take()
+    client.latest("tune").finish(TuneResult({"liver": token_data()}))
+    assert client.take() == ["annotate", "put_token", "segment"], "the engine was told to forget it"
+    assert sorted(client.latest("annotate").arguments["drawing"].planes) == [1, 3, 5]
+    client.latest("segment").finish((found(),))
+    assert drawn.situation.has_preview and drawn.case.tokens() == {"liver": token_data()}
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+@pytest.mark.parametrize("is_found", [True, False])
+def test_another_segment_with_the_same_id_gets_nothing_of_a_removed_one(
+    drawn: Any, client: PlayedClient, is_found: bool, is_seen: bool
+) -> None:
+    segmentation = drawn.case.segmentation_node.GetSegmentation()
+    drawn.train()
+    if is_found:
+        client.latest("tune").finish(TuneResult({"liver": token_data()}))
+    kept = len(drawn.library.entries())
+    segmentation.RemoveSegment("liver")
+    if is_seen:
+        drawn.refresh()
+    segmentation.AddEmptySegment("liver", "gall bladder")
+    if is_found:
+        client.latest("segment").finish((replace(found(), token=token_data(1)),))
+    else:
+        client.latest("tune").finish(TuneResult({"liver": token_data()}))
+    assert drawn.case.tokens() == {} and len(drawn.library.entries()) == kept
+    assert client.latest("forget").arguments == {"key": "liver"} and not drawn.situation.has_preview
+
+
+def test_a_dead_worker_leaves_no_token_to_another_segment_with_the_same_id(drawn: Any, client: PlayedClient) -> None:
+    drawn.train()
+    checkpoint(client)
+    drawn.case.segmentation_node.GetSegmentation().RemoveSegment("liver")
+    drawn.case.segmentation_node.GetSegmentation().AddEmptySegment("liver", "gall bladder")
+    client.latest("tune").fail("The engine stopped unexpectedly.")
+    assert drawn.case.tokens() == {}
+
+
 def test_a_deleted_segment_leaves_no_preview(drawn: Any, client: PlayedClient) -> None:
     trained(drawn, client)
     drawn.case.show_results([found("spleen")])
