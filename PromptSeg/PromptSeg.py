@@ -135,7 +135,9 @@ class PromptSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.set_parameters(parameterNode)
 
     def onParameterNodeModified(self, caller: object = None, event: object = None) -> None:
-        self.panel.read_parameters()
+        # While a scene is imported, what refers to a node may mean another one; the end of it reads anew.
+        if not slicer.mrmlScene.IsImporting():
+            self.panel.read_parameters()
 
     def showProgress(self, sentence: str) -> None:
         self.panel.controller.say(sentence)

@@ -192,6 +192,31 @@ def test_choices_are_kept_in_the_scene(person: Any, patient: Any, tmp_path: Any)
     assert person.controller.case.preview.opacity == pytest.approx(0.7)
 
 
+def test_a_scene_that_is_added_to_this_one_brings_its_drawings(person: Any, patient: Any, tmp_path: Path) -> None:
+    import slicer
+
+    from Testing.PromptSeg.person import Patient
+    from Testing.slicer_harness.driving import process_events, save_scene
+
+    def segmentations() -> list[str]:
+        nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+        return [node.GetName() for node in nodes if not node.GetHideFromEditors()]
+
+    person.choose(patient.scan)
+    liver = person.add_structure("liver")
+    person.draw(liver, patient.truth("liver"), patient.slices("liver"))
+    save_scene(tmp_path / "first.mrb")
+    slicer.mrmlScene.Clear()
+    person.choose(Patient(seed=1, name="Other CT").scan)
+    assert segmentations() == ["Other CT segmentation"]
+    slicer.util.loadScene(str(tmp_path / "first.mrb"))
+    process_events()
+    assert segmentations() == ["Other CT segmentation", "CT segmentation"]
+    case = person.controller.case
+    assert (case.volume_node.GetName(), case.segmentation_node.GetName()) == ("CT", "CT segmentation")
+    assert [(s.name, s.drawn) for s in person.controller.situation.structures] == [("liver", 3)]
+
+
 def test_settings_of_the_computer_are_kept_beyond_the_scene(person: Any, qt_settings: Any) -> None:
     import slicer
 
