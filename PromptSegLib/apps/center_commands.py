@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from PromptSegLib.apps.console import Interruption, Json, output, print_json, progress_bar
+from PromptSegLib.apps.console import Interruption, Json, output, print_json, progress_bar, remark
 from PromptSegLib.tokens import centers
 from PromptSegLib.tokens.class_token import ClassToken, load_token
 
@@ -61,7 +61,7 @@ def adapt(
         device=device,
     )
     with progress_bar(f"Adapting to {center}", as_json) as show, Interruption() as interruption:
-        found = adapt_files(job, TuningOptions(seconds=seconds, seed=seed), show, interruption)
+        found = adapt_files(job, TuningOptions(seconds=seconds, seed=seed), show, interruption, remark)
     training = found.center.training
     if as_json:
         print_json(

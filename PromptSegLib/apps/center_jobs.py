@@ -43,10 +43,13 @@ def adapt_files(
     options: TuningOptions,
     report: Callable[[float, str], None] = lambda fraction, doing: None,
     cancelled: Callable[[], bool] = lambda: False,
+    notice: Callable[[str], None] = lambda sentence: None,
 ) -> Adaptation:
     """Add a center to a token file; what others add to the file meanwhile stays.
 
     All that can be wrong is found before the long work begins, but for what others do to the file meanwhile.
+
+    notice: called with a sentence for each drawing of which slices do not count.
 
     Raises:
         InputError: if the token, the center's name, scans or drawings do not fit.
@@ -57,7 +60,7 @@ def adapt_files(
     require_token_path(job.out)
     token = _by_now(job, load_token(job.token))
     checked_center_name(job.center, token.centers)
-    scans = read_drawn_scans(job, token.plane)
+    scans = read_drawn_scans(job, token.plane, notice)
 
     from PromptSegLib.inference.judging import judge
     from PromptSegLib.learning.adaptation import adapt

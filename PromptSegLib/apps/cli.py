@@ -25,6 +25,7 @@ from PromptSegLib.apps.console import (
     print_description,
     print_json,
     progress_bar,
+    remark,
     spread_lists,
 )
 from PromptSegLib.apps.pretraining import pretrain
@@ -131,7 +132,7 @@ def tune(
         def looking(fraction: float) -> None:
             show(1.0, f"looking how large it is: {100 * fraction:.0f} %")
 
-        token = tune_files(job, options, report, interruption, looking)
+        token = tune_files(job, options, report, interruption, looking, remark)
     if as_json:
         print_json({"token": str(out), "training": asdict(token.training), "interrupted": interruption.requested})
     else:
@@ -217,9 +218,7 @@ def segment(
     )
     started = time.monotonic()
     with progress_bar("Segmenting", as_json) as show, Interruption() as interruption:
-        classes = segment_files(
-            job, lambda fraction: show(fraction, ""), interruption, lambda text: errors.print(f"promptseg: {text}")
-        )
+        classes = segment_files(job, lambda fraction: show(fraction, ""), interruption, remark)
     seconds = time.monotonic() - started
     if as_json:
         print_json({"segmentation": str(out), "classes": [asdict(c) for c in classes], "seconds": round(seconds, 1)})

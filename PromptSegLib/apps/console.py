@@ -57,6 +57,11 @@ def accept_all_characters() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def remark(sentence: str) -> None:
+    """What does not stop the command, on standard error."""
+    errors.print(f"promptseg: {sentence}", markup=False)
+
+
 def print_json(data: Any) -> None:
     """Strict JSON, in UTF-8: values that are not finite become null."""
     if isinstance(sys.stdout, TextIOWrapper):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from PromptSegLib.errors import InputError
-from PromptSegLib.imaging.annotation import Annotation, painted_labels
+from PromptSegLib.imaging.annotation import UNKNOWN, Annotation, painted_labels
+from PromptSegLib.imaging.crossing import crossing_slices
 from PromptSegLib.imaging.formats import check_same_grid, read_image, read_label_map
 from PromptSegLib.imaging.volume import Volume, slice_stack, stack_of_plane
 
@@ -32,12 +35,15 @@ class DrawnFiles(Protocol):
     def series(self) -> str | None: ...
 
 
-def read_drawn_scans(files: DrawnFiles, plane: str | None = None) -> list[DrawnScan]:
+def read_drawn_scans(
+    files: DrawnFiles, plane: str | None = None, notice: Callable[[str], None] = lambda sentence: None
+) -> list[DrawnScan]:
     """The scans and what was drawn of a structure on them.
 
     Args:
         plane: that complete drawings are taken as drawn on, since they fit any; by default, for all of them,
             the one that the first scan was acquired in.
+        notice: called with a sentence for each drawing of which slices do not count.
 
     Raises:
         InputError: if they do not fit each other, a scan is given twice, or nothing can be learned from a drawing.
@@ -73,9 +79,43 @@ def read_drawn_scans(files: DrawnFiles, plane: str | None = None) -> list[DrawnS
             axis=stack_of_plane(image, plane).axis if files.complete and plane is not None else None,
             source=str(labels_path),
         )
+        if not (files.scribbles or files.complete):
+            annotation = on_one_plane(annotation, str(labels_path), notice)
         plane = plane or slice_stack(image, annotation.axis).plane
         scans.append(DrawnScan(image, annotation))
     return scans
+
+
+def on_one_plane(annotation: Annotation, source: str, notice: Callable[[str], None]) -> Annotation:
+    """A drawing of whole slices without those on other planes, of which every slice that they cross has a row alone.
+
+    A drawing that says itself what is unknown stays as it is.
+
+    Args:
+        source: what to call the drawing, such as its file.
+        notice: called with a sentence where there are slices that do not count.
+
+    Raises:
+        InputError: if no slice is left.
+    """
+    labels, axis = annotation.label_map, annotation.axis
+    found = None if (labels == UNKNOWN).any() else crossing_slices(labels == annotation.label, axis)
+    if found is None:
+        return annotation
+    planes = [slice_stack(annotation.geometry, other).plane for other in found[0]]
+    drawn = annotation.drawn - found[1]
+    if not drawn:
+        raise InputError(f"{source} was drawn on {' and '.join(planes)} slices: draw all of them on one plane")
+    plane = slice_stack(annotation.geometry, axis).plane
+    notice(
+        f"{source} was drawn on {' and '.join([plane, *planes])} slices, and only the {plane} ones count: "
+        "draw all of them on one plane"
+    )
+    kept = labels.copy()
+    slices = np.moveaxis(kept, axis, 0)
+    for index in found[1]:
+        slices[index][slices[index] == annotation.label] = 0
+    return Annotation.from_label_map(Volume(kept, annotation.geometry), annotation.label, axis=axis, source=source)
 
 
 def _only_label(label_map: Volume, path: Path) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from PromptSegLib.apps.drawn_files import read_drawn_scans
+from PromptSegLib.apps.drawn_files import on_one_plane, read_drawn_scans
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import Annotation, painted_labels
 from PromptSegLib.imaging.files import require_apart, require_writable
@@ -56,15 +56,16 @@ def tune_files(
     report: Callable[[TuningProgress], None] = lambda progress: None,
     cancelled: Callable[[], bool] = lambda: False,
     looking: Callable[[float], None] = lambda fraction: None,
+    notice: Callable[[str], None] = lambda sentence: None,
 ) -> ClassToken:
     """Learn a class from files and write its token. All that can be wrong is found before the long work begins.
 
     looking: called with the fraction done while the rest of a structure is looked for that was drawn in part, for the
-    sake of its height, size and shape.
+    sake of its height, size and shape; notice: with a sentence for each drawing of which slices do not count.
     """
     require_token_path(job.out)
     name = checked_name(job.name)
-    scans = read_drawn_scans(job)
+    scans = read_drawn_scans(job, notice=notice)
 
     from PromptSegLib.inference.telling import told_by_results
     from PromptSegLib.learning.tuning import tune
@@ -142,7 +143,8 @@ def segment_files(
 
     All that can be wrong is found before the long work begins.
 
-    notice: called with a sentence for each token that is of another kind of scans.
+    notice: called with a sentence for each token that is of another kind of scans, and for each label of which drawn
+    slices do not count.
     """
     require_writable(job.out)
     if not job.out.name.endswith(SUFFIXES):
@@ -160,7 +162,7 @@ def segment_files(
     recognitions = _recognized(tokens, image) if by_the_scan else [None] * len(tokens)
     centers = [c if r is None else r.center for c, r in zip(centers, recognitions, strict=True)]
     tokens = [token.at_center(center) for token, center in zip(tokens, centers, strict=True)]
-    drawn = None if job.drawn is None else _read_drawn(image, job, job.drawn, tokens)
+    drawn = None if job.drawn is None else _read_drawn(image, job, job.drawn, tokens, notice)
 
     from PromptSegLib.inference.segmenter import Segmenter
     from PromptSegLib.inference.sight import kind_warnings
@@ -210,7 +212,9 @@ def _file_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
 
 
-def _read_drawn(image: Volume, job: SegmentJob, path: Path, tokens: Sequence[ClassToken]) -> Drawn:
+def _read_drawn(
+    image: Volume, job: SegmentJob, path: Path, tokens: Sequence[ClassToken], notice: Callable[[str], None]
+) -> Drawn:
     from PromptSegLib.inference.drawn import Drawn
 
     label_map = read_label_map(path)
@@ -226,5 +230,7 @@ def _read_drawn(image: Volume, job: SegmentJob, path: Path, tokens: Sequence[Cla
     slices: dict[int, tuple[int, frozenset[int]]] = {}
     for label in found if not job.scribbles else ():
         annotation = Annotation.from_label_map(label_map, label, source=str(path))
+        named = str(path) if len(tokens) == 1 else f"label {label} of {path}"
+        annotation = on_one_plane(annotation, named, notice)
         slices[label] = (annotation.axis, annotation.drawn)
     return Drawn(label_map, slices, knowing_from_others(tokens, Profile.of([scan_statistics(image)])))

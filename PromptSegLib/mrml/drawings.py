@@ -12,8 +12,8 @@ import slicer
 
 from PromptSegLib.engine.messages import SliceDrawing
 from PromptSegLib.imaging.annotation import Annotation
+from PromptSegLib.imaging.crossing import crossing_slices
 from PromptSegLib.imaging.volume import Geometry, Volume, slice_stack
-from PromptSegLib.mrml.crossing import crossing_slice
 from PromptSegLib.mrml.grids import Region
 from PromptSegLib.mrml.layers import LayerRevisions
 from PromptSegLib.mrml.memory import EMPTY, FEWEST_REMADE, REMADE_SHARE, Memory, State, content_digests, digest_of
@@ -201,9 +201,12 @@ class Drawings:
         state = self._memory(segment_id).resembling(content_along)
         if state is None:
             axis = _drawn_axis(region, geometry_from_node(self._volume_node))
-            crossed, left_out = crossing_slice(region, axis) or (None, frozenset())
-            counting = {index: digest for index, digest in content_along(axis).items() if index not in left_out}
-            return _Drawn(axis, counting, frozenset(counting), crossed=crossed)
+            content = content_along(axis)
+            crossed, left_out = crossing_slices(region.mask, axis) or ((), frozenset())
+            counting = {index: content[index] for index in content if index - region.box[axis].start not in left_out}
+            if not counting:
+                return _Drawn(axis, content, frozenset(content))
+            return _Drawn(axis, counting, frozenset(counting), crossed=crossed[0] if crossed else None)
         content = content_along(state.axis)
         covered = any(state.drawn.get(index) != digest for index, digest in state.content.items())
         # Of a result, an emptied slice says that nothing is there. Of a drawing, it is one that is not drawn any more,
