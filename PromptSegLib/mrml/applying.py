@@ -24,7 +24,7 @@ from PromptSegLib.mrml.grids import (
     region_on_grid,
     union,
 )
-from PromptSegLib.mrml.masking import editor_like, may_overlap, require_mask
+from PromptSegLib.mrml.masking import editable_area, editor_like, may_overlap, require_mask
 from PromptSegLib.mrml.nodes import require_segment, require_volume, voxels
 from PromptSegLib.mrml.segments import (
     describe_segment,
@@ -193,14 +193,9 @@ class _Writer:
 
     def remove(self) -> None:
         """Take away what the class shall no longer be."""
-        region = self._remove
-        if region is None:
-            return
+        region = self._editable_part(self._remove)
         if self._user_editor.GetMaskMode() == _SegmentationNode.EditAllowedInsideSingleSegment:
-            # Here Slicer's erasing would give the voxels to the masking segment. So look after the mask ourselves.
-            mask_id = self._user_editor.GetMaskSegmentID()
-            inside = self._labels_in(region.box, [mask_id] if mask_id else [])
-            region = Region(region.box, region.mask & inside).cropped()
+            # Here Slicer's erasing would give the voxels to the masking segment, and we have looked after the mask.
             self._editor.SetMaskMode(_SegmentationNode.EditAllowedEverywhere)
         # Voxels that others hold are none of this segment's, but with any other mode Slicer moves it to a new layer.
         self._editor.SetOverwriteMode(_EditorNode.OverwriteAllSegments)
@@ -209,7 +204,7 @@ class _Writer:
 
     def add(self, overwrite: bool) -> None:
         """Give the class what it shall be in addition."""
-        region, mode = self._add, self._user_editor.GetOverwriteMode()
+        region, mode = self._editable_part(self._add), self._user_editor.GetOverwriteMode()
         if region is None:
             return
         if not overwrite and not may_overlap(self._user_editor):
@@ -217,6 +212,19 @@ class _Writer:
             region = Region(region.box, region.mask & ~taken).cropped()
         self._editor.SetOverwriteMode(mode if overwrite else _EditorNode.OverwriteNone)
         self._modify(region, _Logic.ModificationModeAdd)
+
+    def _editable_part(self, region: Region | None) -> Region | None:
+        """What the user's masking leaves of a region. Slicer itself masks only what lies on the reference geometry."""
+        if region is None:
+            return None
+        mask = region.mask
+        area = editable_area(self._user_editor, self._node, self._segment_id)
+        if area is not None:
+            mask = mask & (self._labels_in(region.box, area.segment_ids) == area.is_inside)
+        if self._user_editor.GetSourceVolumeIntensityMask():
+            reference = extent_box(self._logic.GetReferenceGeometryImage().GetExtent())
+            mask = mask & Region(reference, np.ones(box_shape(reference), dtype=bool)).within(region.box)
+        return Region(region.box, mask).cropped()
 
     def _modify(self, region: Region | None, mode: int) -> None:
         if region is None:

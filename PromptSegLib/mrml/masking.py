@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import slicer
 
@@ -21,6 +22,34 @@ _INSIDE_SEGMENTS = (
     _SegmentationNode.EditAllowedInsideVisibleSegments,
     _SegmentationNode.EditAllowedInsideSingleSegment,
 )
+_VISIBLE_ONLY = (
+    _SegmentationNode.EditAllowedInsideVisibleSegments,
+    _SegmentationNode.EditAllowedOutsideVisibleSegments,
+)
+
+
+@dataclass(frozen=True)
+class EditableArea:
+    """The inside or the outside of some segments."""
+
+    segment_ids: tuple[str, ...]
+    is_inside: bool
+
+
+def editable_area(
+    editor_node: slicer.vtkMRMLSegmentEditorNode, segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str
+) -> EditableArea | None:
+    """Where a segment may be edited, None if everywhere; the intensity range is not looked at."""
+    mode, display = editor_node.GetMaskMode(), segmentation_node.GetDisplayNode()
+    if mode == _SegmentationNode.EditAllowedEverywhere:
+        return None
+    if mode == _SegmentationNode.EditAllowedInsideSingleSegment:
+        return EditableArea((editor_node.GetMaskSegmentID(),), True)
+    is_inside = mode in _INSIDE_SEGMENTS
+    masking = (key for key in segmentation_node.GetSegmentation().GetSegmentIDs() if is_inside or key != segment_id)
+    if mode in _VISIBLE_ONLY:
+        masking = (key for key in masking if display is not None and display.GetSegmentVisibility(key))
+    return EditableArea(tuple(masking), is_inside)
 
 
 def require_mask(

@@ -195,16 +195,6 @@ def test_the_editable_area_is_respected(scan: Scan, mode: int, overlap: bool) ->
     assert scan.checksum("bone") == before
 
 
-def test_an_editable_area_whose_segment_was_deleted_is_named_and_nothing_changes(scan: Scan) -> None:
-    scan.editor.node.SetMaskMode(INSIDE_ONE)
-    scan.editor.node.SetMaskSegmentID("bone")
-    scan.segmentation.GetSegmentation().RemoveSegment("bone")
-    before = scan.checksum("organ")
-    with pytest.raises(InputError, match="editable area"):
-        scan.apply(result("organ", ellipsoid(radius=0.4)))
-    assert scan.checksum("organ") == before
-
-
 def test_segments_that_are_surfaces_are_refused_and_their_derived_voxels_are_no_drawing(scan: Scan) -> None:
     scan.segmentation.CreateClosedSurfaceRepresentation()
     scan.segmentation.GetSegmentation().SetSourceRepresentationName("Closed surface")
