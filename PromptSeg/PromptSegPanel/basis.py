@@ -10,7 +10,10 @@ from PromptSegLib.mrml.volumes import VoxelGrid
 
 @dataclass(frozen=True)
 class Basis:
-    """How scan and drawing were when a work began. grid: the scan's voxels; scribbles: only painted ones were known."""
+    """How scan and drawing were when a work began: read otherwise, a result would lie elsewhere or have holes.
+
+    grid: the scan's voxels; scribbles: only painted ones were known.
+    """
 
     grid: VoxelGrid
     scribbles: bool

@@ -19,7 +19,7 @@ from PromptSegLib.mrml.tokens import store_token, stored_tokens
 from PromptSegLib.mrml.volumes import VoxelGrid
 from PromptSegLib.mrml.watching import SceneWatch
 from PromptSegPanel.basis import Applied, Basis
-from PromptSegPanel.choice import Choice
+from PromptSegPanel.choice import Choice, lasting_part
 from PromptSegPanel.guidance import Structure
 from PromptSegPanel.library import Kept, TokenLibrary
 from PromptSegPanel.scribbles import as_scribbles
@@ -54,6 +54,7 @@ class Case:
         self.preview = PreviewNode(segmentation_node, volume_node)
         self.choice = Choice()
         self.results: dict[str, SegmentedClass] = {}
+        self._scribbles = False
         self._bases: dict[str, Basis] = {}
         self._applied: Applied | None = None
         self._files = SegmentRecords(segmentation_node, FILES)
@@ -93,15 +94,18 @@ class Case:
     def info(self, key: str) -> ClassInfo:
         return class_info(self.segmentation_node, key)
 
-    def structures(self) -> tuple[Structure, ...]:
+    def structures(self, scribbles: bool = False) -> tuple[Structure, ...]:
         """All segments, with what is drawn of them now."""
-        learned = self._learned.all()
+        self._scribbles, learned = scribbles, self._learned.all()
+        all_strokes = self._all_strokes() if scribbles else ""
         structures = []
         for key in self.keys:
             plane, drawn = self.drawings.summary(key) or ("", 0)
             revision = self.drawings.revision(key)
-            is_learned = learned.get(key) == _drawing_part(revision)
-            self.choice.see(key, revision, drawn, is_learned, key not in learned and self.drawings.is_gapless(key))
+            strokes = self._with_strokes(key, revision, all_strokes) if scribbles else None
+            is_learned = learned.get(key) == lasting_part(strokes or revision)
+            is_gapless = key not in learned and self.drawings.is_gapless(key)
+            self.choice.see(key, revision, drawn, is_learned, is_gapless, strokes)
             info, result = self.info(key), self.results.get(key)
             structures.append(
                 Structure(
@@ -129,10 +133,8 @@ class Case:
 
     def revision(self, key: str, scribbles: bool = False) -> str:
         """Changes whenever what `drawing` gives does; strokes of other segments count, too, for scribbles."""
-        if not scribbles:
-            return self.drawings.revision(key)
-        revisions = " ".join(self.drawings.revision(k) for k in (key, *self.keys))
-        return f"{revisions} {self.drawings.is_covered(key)}"
+        own = self.drawings.revision(key)
+        return self._with_strokes(key, own, self._all_strokes()) if scribbles else own
 
     def basis(self, scribbles: bool = False) -> Basis:
         """What a work that begins now rests on.
@@ -202,6 +204,7 @@ class Case:
         self.drop_removed()
         self.drop_misplaced()
         results, bases = self.results, {key: self._bases[key] for key in self.results}
+        trained = [key for key in self.keys if self.choice.is_trained(key)]
         apply_results(
             self.segmentation_node,
             self.volume_node,
@@ -211,6 +214,9 @@ class Case:
             save_state,
             drawn=self._drawn(bases),
         )
+        # Of strokes, another revision is remembered under a result, though nothing was drawn.
+        for key in trained:
+            self._note_learned(key, self.revision(key, self._scribbles))
         self.discard()
         self._applied = Applied(results, bases, self._content())
 
@@ -232,8 +238,7 @@ class Case:
 
     def keep_token(self, key: str, data: bytes, revision: str, library: TokenLibrary) -> None:
         """Keep a trained token in the scene and in the user's library. revision: of the drawing that it knows."""
-        self.choice.note_trained(key, revision)
-        self._learned.set(key, _drawing_part(revision))
+        self._note_learned(key, revision)
         if self.tokens().get(key) != data:
             self.renew_token(key, data, library)
 
@@ -262,6 +267,16 @@ class Case:
         self._files.remove(key)
         return key
 
+    def _all_strokes(self) -> str:
+        return "\n".join(self.drawings.revision(key) for key in self.keys if self.drawings.summary(key) is not None)
+
+    def _with_strokes(self, key: str, revision: str, all_strokes: str) -> str:
+        return f"{revision}\n{all_strokes} {self.drawings.is_covered(key)}"
+
+    def _note_learned(self, key: str, revision: str) -> None:
+        self.choice.note_trained(key, revision)
+        self._learned.set(key, lasting_part(revision))
+
     def _beside(self, key: str, drawing: SliceDrawing) -> Iterator[SliceDrawing]:
         """The strokes of the other segments. Finished ones are none: they count where the structure is drawn."""
         for other in self.keys:
@@ -278,10 +293,7 @@ class Case:
         return basis.grid.is_that_of(VoxelGrid.of(self.volume_node))
 
     def _drawn(self, bases: Mapping[str, Basis]) -> dict[str, SliceDrawing]:
-        """What is drawn of segments on slices of their own, without those that only others have strokes on.
-
-        It is read as for the result, which would leave holes, or fill drawn slices, if the user chose otherwise since.
-        """
+        """What is drawn of segments on slices of their own, without those that only others have strokes on."""
         drawings = {}
         for key, basis in bases.items():
             own, drawing = self.drawings.read(key), self.drawing(key, basis.scribbles)
@@ -295,8 +307,3 @@ class Case:
     def _content(self) -> tuple[object, ...]:
         layers = {key: layer_of(self._segment(key)) for key in self.keys}
         return tuple((key, layer.GetMTime() if layer is not None else 0) for key, layer in layers.items())
-
-
-def _drawing_part(revision: str) -> str:
-    """Of a drawing's revision, what stays when the scene is opened again."""
-    return revision.rpartition("/")[2]

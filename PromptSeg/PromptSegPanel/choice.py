@@ -12,9 +12,11 @@ _FEWEST_GAPLESS = 8
 
 @dataclass
 class _Entry:
-    """Revisions of the drawing: the present one, what was learned, and what was taken for finished work."""
+    """Revisions of the drawing: the present one, the same with all that is known beside it, of the latter what was
+    learned, and what was taken for finished work."""
 
     revision: str
+    known: str
     trained: str | None
     finished: str | None
     user_says: bool | None = None
@@ -26,7 +28,15 @@ class Choice:
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
 
-    def see(self, key: str, revision: str, drawn: int, is_learned: bool, is_gapless: bool = False) -> None:
+    def see(
+        self,
+        key: str,
+        revision: str,
+        drawn: int,
+        is_learned: bool,
+        is_gapless: bool = False,
+        strokes: str | None = None,
+    ) -> None:
         """Take note of how a structure is drawn now.
 
         Args:
@@ -34,19 +44,24 @@ class Choice:
             is_learned: whether the scene came with a token that knows it.
             is_gapless: whether these are all slices from the first to the last, and nothing says that they were drawn
                 to be learned.
+            strokes: with scribbles, a revision of the drawing and of the strokes beside it, which teach it, too.
         """
-        entry = self._entries.get(key)
+        entry, known = self._entries.get(key), strokes or revision
         if entry is None:
             is_finished = drawn > _MOST_DRAWN or (is_gapless and drawn >= _FEWEST_GAPLESS)
-            self._entries[key] = _Entry(revision, revision if is_learned else None, revision if is_finished else None)
-        elif entry.revision != revision:
-            entry.revision, entry.user_says = revision, None
+            trained, finished = known if is_learned else None, revision if is_finished else None
+            self._entries[key] = _Entry(revision, known, trained, finished)
+            return
+        # What the user unticks among scribbles is background, and stays so with each stroke.
+        if entry.revision != revision and not (strokes and entry.user_says is False):
+            entry.user_says = None
+        entry.revision, entry.known = revision, known
 
     def set(self, key: str, chosen: bool) -> None:
         self._entries[key].user_says = chosen
 
     def note_trained(self, key: str, revision: str) -> None:
-        """The drawing of this revision has been learned."""
+        """The drawing of this revision has been learned, with scribbles that of the strokes."""
         entry = self._entries.get(key)
         if entry is not None:
             entry.trained, entry.user_says = revision, None
@@ -57,14 +72,19 @@ class Choice:
             return False
         if entry.user_says is not None:
             return entry.user_says
-        return entry.revision not in (entry.trained, entry.finished)
+        return entry.known != entry.trained and entry.revision != entry.finished
 
     def is_trained(self, key: str) -> bool:
         """Whether the token knows all that is drawn."""
         entry = self._entries.get(key)
-        return entry is not None and entry.trained == entry.revision
+        return entry is not None and entry.trained == entry.known
 
     def is_finished(self, key: str) -> bool:
         """Whether it was taken for finished work when it was first seen."""
         entry = self._entries.get(key)
         return entry is not None and entry.finished is not None
+
+
+def lasting_part(revision: str) -> str:
+    """Of a drawing's revision, what stays when the scene is opened again."""
+    return " ".join(line.rpartition("/")[2] for line in revision.splitlines())

@@ -31,7 +31,8 @@ class Controller(PanelState):
             return
         with self._working(Activity.TRAINING, keys) as (work, sender, case):
             self.note(_("Training: {names}.").format(names=self.names(keys)))
-            revisions, tokens = {key: case.revision(key) for key in keys}, case.tokens()
+            revisions = {key: case.revision(key, self.training.scribbles) for key in keys}
+            tokens = case.tokens()
             work.depend_on(sender.send_scan(case.volume_node))
             for key in keys:
                 work.depend_on(sender.send_drawing(case, key, self.training.scribbles))

@@ -139,11 +139,14 @@ class Panel:
             self._volume_node = volume_node
             if volume_node is not None and not scan.fits(parameters.segmentation, volume_node):
                 parameters.segmentation = scan.segmentation_of(volume_node)
+        is_read_otherwise = parameters.scribbles != self.controller.training.scribbles
         self.controller.training = TrainingOptions(
             parameters.timeBudget, self._advanced.prompting, parameters.scribbles, self._advanced.anew
         )
         self._draw.set_nodes(volume_node, parameters.segmentation)
         self.controller.set_scan(volume_node, parameters.segmentation)
+        if is_read_otherwise:
+            self.controller.refresh()
 
     def check_packages(self) -> None:
         """Find out whether everything that the engine needs is there; costs a few milliseconds."""

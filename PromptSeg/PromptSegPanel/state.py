@@ -112,7 +112,7 @@ class PanelState:
                 self._drawings = drawings
                 with self.saying_problems():
                     case.drop_misplaced()
-                structures = case.structures()
+                structures = case.structures(self.training.scribbles)
         self._prepare_engine(structures)
         self.situation = replace(
             self.situation,
