@@ -63,9 +63,9 @@ def remark(sentence: str) -> None:
 
 
 def print_json(data: Any) -> None:
-    """Strict JSON, in UTF-8: values that are not finite become null."""
+    """Strict JSON, in UTF-8: values that are not finite become null; what is not UTF-8 in a file's name is escaped."""
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     sys.stdout.write(json.dumps(_finite(data), indent=2, ensure_ascii=False) + "\n")
 
 

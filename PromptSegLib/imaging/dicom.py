@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.files import require_utf8
 from PromptSegLib.imaging.quiet import quiet
 
 _SERIES_NUMBER = "0020|0011"
@@ -44,15 +45,18 @@ def list_series(folder: str | Path) -> list[Series]:
     """The DICOM series whose slices lie in a folder (not in folders inside it), by number.
 
     Raises:
-        InputError: if there is no such folder, or none of its files is a DICOM image.
+        InputError: if there is no such folder, a name is not UTF-8, or none of its files is a DICOM image.
     """
     folder = Path(folder)
+    require_utf8(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give a folder of DICOM slices")
     found = []
     with quiet():
         for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)):
             files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
+            for file in files:
+                require_utf8(Path(file))
             header = sitk.ImageFileReader()
             header.SetFileName(files[0])
             try:

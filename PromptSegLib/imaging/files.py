@@ -12,8 +12,17 @@ from pathlib import Path
 from PromptSegLib.errors import InputError
 
 
+def require_utf8(path: Path) -> None:
+    """InputError if the name of a file or folder is not UTF-8, over which ITK ends the whole process."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{path} has a name that is not UTF-8: rename it") from None
+
+
 def require_writable(path: Path) -> None:
     """InputError unless a file can be written to ``path``, as far as that can be known before it is."""
+    require_utf8(path)
     _require_place(path)
     try:
         tempfile.TemporaryFile(dir=path.parent).close()

@@ -20,7 +20,7 @@ import SimpleITK as sitk
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.annotation import require_whole_numbers
 from PromptSegLib.imaging.dicom import choose_series, read_series
-from PromptSegLib.imaging.files import write_error
+from PromptSegLib.imaging.files import require_utf8, write_error
 from PromptSegLib.imaging.quiet import quiet
 from PromptSegLib.imaging.volume import Geometry, Volume
 
@@ -39,10 +39,12 @@ def read_image(path: str | Path, series: str | None = None) -> Volume:
         series: which series of the folder: its id, its number, or how its id ends.
 
     Raises:
-        InputError: if it is missing, incomplete or no image; if it is not one three-dimensional scalar image; if a
-            voxel is NaN or infinite; if a folder holds several series and none is chosen.
+        InputError: if it is missing, incomplete or no image, or its name is not UTF-8; if it is not one
+            three-dimensional scalar image; if a voxel is NaN or infinite; if a folder holds several series and
+            none is chosen.
     """
     path = Path(path)
+    require_utf8(path)
     if not path.exists():
         raise InputError(f"{path} does not exist: check its name")
     if path.is_dir():
@@ -85,9 +87,10 @@ def write_image(volume: Volume, path: str | Path) -> None:
         path: a file with one of `SUFFIXES`.
 
     Raises:
-        InputError: if the format is unknown, or the file cannot be written.
+        InputError: if the format is unknown, the name is not UTF-8, or the file cannot be written.
     """
     path = Path(path)
+    require_utf8(path)
     if not path.name.lower().endswith(SUFFIXES):
         raise InputError(f"{path} cannot be written: give it one of the endings {', '.join(SUFFIXES)}")
     if not path.parent.is_dir():

@@ -1,0 +1,63 @@
+"""Names of files and folders that a system allows, and that not everything can take."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.dicom import list_series
+from PromptSegLib.imaging.files import require_writable
+from PromptSegLib.imaging.formats import read_image, write_image
+from Testing.apps.running import Run
+from Testing.support import scan
+
+LATIN = os.fsdecode("Müller".encode("latin-1"))
+SEGMENT = ("segment", "--image", "scan.nii.gz", "--tokens", "organ.promptseg", "--out")
+
+takes_any_bytes = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+
+
+@takes_any_bytes
+def test_a_name_that_is_not_utf8_is_refused_before_itk_sees_it(run: Run, folder: Path) -> None:
+    """ITK would end the process."""
+    shutil.copy(folder / "scan.nii.gz", folder / f"{LATIN}.nii.gz")
+    (folder / LATIN).mkdir()
+    for name in (f"{LATIN}.nii.gz", LATIN, f"{LATIN}/scan.nii.gz"):
+        with pytest.raises(InputError, match="not UTF-8: rename it"):
+            read_image(folder / name)
+    for write in (require_writable, lambda path: write_image(scan()[0], path)):
+        with pytest.raises(InputError, match="not UTF-8: rename it"):
+            write(folder / LATIN / "new.nii.gz")
+    code, _, err = run(*SEGMENT, f"{LATIN}.nrrd")
+    assert code == 2 and "has a name that is not UTF-8: rename it\n" in err
+    assert not (folder / f"{LATIN}.nrrd").exists()
+
+
+@takes_any_bytes
+def test_dicom_slices_whose_names_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(np.zeros((1, 8, 8), np.int16))
+    image.SetMetaData("0020|000e", "1.2.3")
+    sitk.WriteImage(image, str(tmp_path / "slice.dcm"))
+    assert len(list_series(tmp_path)) == 1
+    (tmp_path / "slice.dcm").rename(tmp_path / f"{LATIN}.dcm")
+    with pytest.raises(InputError, match="not UTF-8: rename it"):
+        list_series(tmp_path)
+
+
+@takes_any_bytes
+def test_names_that_are_not_utf8_are_listed(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(folder / "organ.promptseg", folder / f"{LATIN}.promptseg")
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(BytesIO(), encoding="utf-8"))
+    assert run("tokens", "list", ".", "--json")[0] == 0
+    sys.stdout.flush()
+    said = json.loads(sys.stdout.buffer.getvalue())  # type: ignore[attr-defined]
+    assert [entry["problem"] for entry in said] == [None, None]
