@@ -54,6 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (KeyboardInterrupt, InterruptedError):
         errors.print("promptseg: interrupted")
         sys.exit(INTERRUPTED)
+    except OSError as error:
+        # Of files nobody looked at before: names too long, folders one may not enter, disks that fail.
+        said = error.strerror or str(error)
+        errors.print(f"promptseg: {said if error.filename is None else f'{error.filename}: {said}'}", markup=False)
+        sys.exit(BAD_INPUT)
 
 
 def _show_version(wanted: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from PromptSegLib.apps import token_commands
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.dicom import list_series
 from PromptSegLib.imaging.files import require_writable
@@ -22,6 +24,8 @@ from Testing.support import scan
 
 LATIN = os.fsdecode("Müller".encode("latin-1"))
 SEGMENT = ("segment", "--image", "scan.nii.gz", "--tokens", "organ.promptseg", "--out")
+
+LONG = "n" * 300
 
 takes_any_bytes = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 
@@ -61,3 +65,50 @@ def test_names_that_are_not_utf8_are_listed(run: Run, folder: Path, monkeypatch:
     sys.stdout.flush()
     said = json.loads(sys.stdout.buffer.getvalue())  # type: ignore[attr-defined]
     assert [entry["problem"] for entry in said] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["segment", "--image", f"{LONG}.nii.gz", "--tokens", "organ.promptseg", "--out", "found.nii.gz"],
+        ["segment", "--image", "scan.nii.gz", "--tokens", f"{LONG}.promptseg", "--out", "found.nii.gz"],
+        [*SEGMENT, f"{LONG}.nii.gz"],
+        [*SEGMENT, f"{LONG}/found.nii.gz"],
+        ["tokens", "list", LONG],
+        ["backbones", "info", LONG],
+        ["pretrain", "--data", LONG, "--out", "new.safetensors"],
+        ["demo", "--out", LONG],
+    ],
+)
+def test_a_name_that_the_system_refuses_is_one_sentence(run: Run, folder: Path, command: list[str]) -> None:
+    before = sorted(folder.rglob("*"))
+    code, out, err = run(*command)
+    assert (code, out) == (2, "") and err.startswith("promptseg: ") and err.count("\n") == 1, err
+    assert LONG in err and "File name too long" in err
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied", "locked/scan"),
+            2,
+            "promptseg: locked/scan: Permission denied\n",
+        ),
+        (OSError("unknown"), 2, "promptseg: unknown\n"),
+        (InterruptedError(), 130, "promptseg: interrupted\n"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1, ""),
+    ],
+)
+def test_what_the_system_says(run: Run, monkeypatch: pytest.MonkeyPatch, error: OSError, code: int, says: str) -> None:
+    """Nobody looks when a pipe breaks, as that to a pager which was left."""
+
+    def fail(folder: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    monkeypatch.setattr(token_commands, "list_tokens", fail)
+    found = run("tokens", "list", ".")
+    assert (found[0], found[2]) == (code, says)
