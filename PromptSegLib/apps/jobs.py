@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from PromptSegLib.inference.drawn import Drawn
     from PromptSegLib.learning.tuning import TuningOptions, TuningProgress
 
+_MOST_BYTES = 200
+"""Of a class's name in the name of a file."""
+
 
 @dataclass(frozen=True)
 class TuneJob:
@@ -209,7 +212,9 @@ def _probability_maps(tokens: Sequence[ClassToken], folder: Path | None) -> list
 
 
 def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+    """As much of a name as a file's may hold, which systems count in bytes, with room for number and suffix."""
+    legible = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+    return legible.encode()[:_MOST_BYTES].decode(errors="ignore")
 
 
 def _read_drawn(

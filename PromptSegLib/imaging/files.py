@@ -64,7 +64,7 @@ def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
     path = Path(path)
     _require_place(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=".promptseg-", suffix=suffix, dir=path.parent)
     except OSError as error:
         raise write_error(path, error) from error
     os.close(handle)

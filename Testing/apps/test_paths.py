@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.dicom import list_series
 from PromptSegLib.imaging.files import require_writable
 from PromptSegLib.imaging.formats import read_image, write_image
+from PromptSegLib.learning import tuning
+from PromptSegLib.tokens.class_token import load_token
 from Testing.apps.running import Run
 from Testing.support import scan
 
@@ -112,3 +115,23 @@ def test_what_the_system_says(run: Run, monkeypatch: pytest.MonkeyPatch, error: 
     monkeypatch.setattr(token_commands, "list_tokens", fail)
     found = run("tokens", "list", ".")
     assert (found[0], found[2]) == (code, says)
+
+
+def test_the_longest_names_are_written(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """255 bytes is what file systems take."""
+    token = load_token(folder / "organ.promptseg")
+    monkeypatch.setattr(tuning, "tune", lambda *arguments, **options: token)
+    out = "n" * 245 + ".promptseg"
+    command = "tune --image scan.nii.gz --labels drawing.nii.gz --label 1 --name Organ"
+    assert run(*command.split(), "--out", out)[0] == 0
+    assert load_token(folder / out).name == token.name
+
+
+def test_a_class_with_a_long_name_has_a_map(run: Run, folder: Path) -> None:
+    token = load_token(folder / "organ.promptseg")
+    for number, name in enumerate(("肝" * 99 + "左", "肝" * 99 + "右")):
+        replace(token, name=name).save(folder / f"{number}.promptseg")
+    command = "segment --image scan.nii.gz --tokens 0.promptseg 1.promptseg --out found.nii.gz --probabilities maps"
+    code, _, err = run(*command.split())
+    assert code == 0, err
+    assert sorted(path.name for path in (folder / "maps").iterdir()) == [f"{n}_{'肝' * 66}.nii.gz" for n in (1, 2)]
