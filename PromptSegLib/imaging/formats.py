@@ -30,6 +30,9 @@ _NIFTI_HEADER_SIZES = (348, 540)
 _NIFTI_FLOATS = ("16", "64")
 _CHUNK = 1 << 22
 
+_WIDEST_MM = 4000
+"""Longer than any patient on a table: a scan of that size has its spacing in other units than mm."""
+
 
 def read_image(path: str | Path, series: str | None = None) -> Volume:
     """Read an image in the data type of its file (of CT in DICOM: HU).
@@ -41,7 +44,7 @@ def read_image(path: str | Path, series: str | None = None) -> Volume:
     Raises:
         InputError: if it is missing, incomplete or no image, or its name is not UTF-8; if it is not one
             three-dimensional scalar image; if a voxel is NaN or infinite; if a folder holds several series and
-            none is chosen.
+            none is chosen; if it is more than 4 m wide.
     """
     path = Path(path)
     require_utf8(path)
@@ -55,6 +58,9 @@ def read_image(path: str | Path, series: str | None = None) -> Volume:
     else:
         image = _read_file(path)
     volume = _to_volume(image)
+    widest = max(n * mm for n, mm in zip(volume.geometry.shape, volume.geometry.spacing, strict=True))
+    if widest > _WIDEST_MM:
+        raise InputError(f"{path} would be {widest / 1000:,.0f} m wide: check its spacing, which must be in mm")
     if volume.array.dtype.kind == "f" and not _is_finite(volume.array):
         raise _not_finite(path)
     return volume

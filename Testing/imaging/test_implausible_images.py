@@ -1,0 +1,33 @@
+"""Images that are well formed, and that nothing can be done with."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from PromptSegLib.errors import InputError
+from PromptSegLib.imaging.formats import read_image, write_image
+from PromptSegLib.imaging.volume import Geometry, Volume
+
+
+def written(path: Path, spacing: tuple[float, float, float], array: np.ndarray | None = None) -> Path:
+    array = np.zeros((24, 64, 64), np.int16) if array is None else array
+    write_image(Volume(array, Geometry(array.shape, spacing)), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("spacing", "width"), [((200, 200, 200), "13"), ((500, 4, 4), "12"), ((1e6, 1e6, 1e6), "64,000")]
+)
+def test_a_scan_larger_than_any_patient_is_refused(
+    tmp_path: Path, spacing: tuple[float, float, float], width: str
+) -> None:
+    """It would be brought to millimeters, which takes forever or all memory."""
+    path = written(tmp_path / "scan.nii.gz", spacing)
+    with pytest.raises(InputError, match=f"scan.nii.gz would be {width} m wide: check its spacing"):
+        read_image(path)
+
+
+def test_a_scan_of_the_whole_body_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path / "scan.nii.gz", (2500 / 24, 10, 10))
+    assert read_image(path).array.shape == (24, 64, 64)
