@@ -29,6 +29,7 @@ SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 _NIFTI_HEADER_SIZES = (348, 540)
 _NIFTI_FLOATS = ("16", "64")
 _CHUNK = 1 << 22
+_LARGEST = float(np.finfo(np.float32).max)
 
 _WIDEST_MM = 4000
 """Longer than any patient on a table: a scan of that size has its spacing in other units than mm."""
@@ -43,8 +44,8 @@ def read_image(path: str | Path, series: str | None = None) -> Volume:
 
     Raises:
         InputError: if it is missing, incomplete or no image, or its name is not UTF-8; if it is not one
-            three-dimensional scalar image; if a voxel is NaN or infinite; if a folder holds several series and
-            none is chosen; if it is more than 4 m wide.
+            three-dimensional scalar image; if a voxel is NaN, infinite or beyond single precision; if it is more
+            than 4 m wide; if a folder holds several series and none is chosen.
     """
     path = Path(path)
     require_utf8(path)
@@ -217,12 +218,15 @@ def _check_nifti(path: Path, header: sitk.ImageFileReader) -> None:
 
 
 def _is_finite(array: np.ndarray) -> bool:
+    """Whether all voxels are numbers that single precision, in which one computes, can hold."""
     # NaN and infinity survive minimum and maximum, which need no mask of the array's size.
-    return bool(np.isfinite(array.min()) and np.isfinite(array.max()))
+    return bool(array.min() >= -_LARGEST and array.max() <= _LARGEST)
 
 
 def _not_finite(path: Path) -> InputError:
-    return InputError(f"{path} holds voxels that are not finite numbers (NaN or infinite): replace them first")
+    return InputError(
+        f"{path} holds voxels that are not finite numbers (NaN, infinite, or beyond 3.4e38): replace them first"
+    )
 
 
 def _to_volume(image: sitk.Image) -> Volume:

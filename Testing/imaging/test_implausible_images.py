@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.imaging.formats import read_image, write_image
@@ -31,3 +32,17 @@ def test_a_scan_larger_than_any_patient_is_refused(
 def test_a_scan_of_the_whole_body_is_read(tmp_path: Path) -> None:
     path = written(tmp_path / "scan.nii.gz", (2500 / 24, 10, 10))
     assert read_image(path).array.shape == (24, 64, 64)
+
+
+@pytest.mark.parametrize("name", ["scan.nii.gz", "scan.nii", "scan.nrrd"])
+def test_numbers_beyond_single_precision_are_refused(tmp_path: Path, name: str) -> None:
+    """They would be infinite as soon as one computes."""
+    array = np.zeros((4, 8, 8))
+    array[2, 3, 4] = np.finfo(np.float32).max
+    path = written(tmp_path / name, (3, 1, 1), array)
+    assert read_image(path).array.max() == array.max()
+    for value in (1e39, -1e39):
+        array[2, 3, 4] = value
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
+        with pytest.raises(InputError, match=r"not finite numbers .* replace them first"):
+            read_image(path)
