@@ -75,11 +75,15 @@ def read_label_map(path: str | Path, series: str | None = None) -> Volume:
         series: as for `read_image`.
 
     Raises:
-        InputError: as `read_image` does, and if a voxel is not a whole number.
+        InputError: as `read_image` does, and if a voxel is not a whole number, or is stored as a float and does
+            not fit 32 bits.
     """
     volume = read_image(path, series)
     require_whole_numbers(volume.array, str(path))
     if volume.array.dtype.kind == "f":
+        largest = np.iinfo(np.int32).max
+        if max(-volume.array.min(), volume.array.max()) > largest:
+            raise InputError(f"{path} holds labels beyond {largest}: give its structures smaller numbers")
         return volume.with_array(volume.array.astype(np.int32))
     return volume
 

@@ -16,6 +16,9 @@ from PromptSegLib.imaging.volume import Volume
 
 _Box = tuple[slice, slice, slice]
 
+_FEW_LABELS = np.iinfo(np.uint16).max
+"""Up to this largest label, looking through all numbers below it takes no time to speak of."""
+
 
 @dataclass(frozen=True)
 class LabelMetrics:
@@ -98,8 +101,13 @@ def evaluate(
 
 def _boxes(array: np.ndarray) -> dict[int, _Box]:
     """Bounding box of every positive label in an array (slices, rows, columns)."""
-    found = ndimage.find_objects(array)
-    return {label: box for label, box in enumerate(found, start=1) if box is not None}
+    if array.max() <= _FEW_LABELS:
+        found = ndimage.find_objects(array)
+        return {label: box for label, box in enumerate(found, start=1) if box is not None}
+    labels = sorted({int(label) for plane in array for label in np.unique(plane)})
+    sorted_labels = np.array(labels, array.dtype)
+    numbered = np.stack([np.searchsorted(sorted_labels, plane).astype(np.int32) + 1 for plane in array])
+    return {label: box for label, box in zip(labels, ndimage.find_objects(numbered), strict=True) if label > 0}
 
 
 def _compare(

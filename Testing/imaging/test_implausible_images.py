@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from PromptSegLib.errors import InputError
-from PromptSegLib.imaging.formats import read_image, write_image
+from PromptSegLib.imaging.formats import read_image, read_label_map, write_image
 from PromptSegLib.imaging.volume import Geometry, Volume
 
 
@@ -46,3 +46,14 @@ def test_numbers_beyond_single_precision_are_refused(tmp_path: Path, name: str) 
         sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
         with pytest.raises(InputError, match=r"not finite numbers .* replace them first"):
             read_image(path)
+
+
+def test_a_label_that_fits_no_integer_is_refused(tmp_path: Path) -> None:
+    """It was taken for another one, or for none."""
+    array = np.zeros((4, 8, 8))
+    array[2, 3, 4] = 2**31 - 1
+    assert read_label_map(written(tmp_path / "labels.nrrd", (3, 1, 1), array)).array.max() == 2**31 - 1
+    for value in (3e9, -3e9):
+        array[2, 3, 4] = value
+        with pytest.raises(InputError, match="holds labels beyond 2147483647: give its structures smaller numbers"):
+            read_label_map(written(tmp_path / "labels.nrrd", (3, 1, 1), array))

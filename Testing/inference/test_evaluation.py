@@ -1,6 +1,7 @@
 import json
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -152,3 +153,15 @@ def test_wrong_arguments() -> None:
     for tolerance in (-1.0, math.nan, math.inf):
         with pytest.raises(InputError, match="tolerance"):
             evaluate(good, good, tolerance_mm=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.int64])
+def test_the_largest_labels_are_measured_like_others(dtype: type) -> None:
+    """Without a place in memory for every number below them."""
+    largest = int(np.iinfo(np.int32).max)
+    small, large = (cube((2, 3, 4)).astype(dtype) * dtype(label) + cube((13, 3, 4), 4) for label in (7, largest))
+    for array in (small, large):
+        array[0, 0, 0] = 2
+    found = [evaluate(volume(a), volume(np.roll(a, 1, axis=1))) for a in (small, large)]
+    assert [row.label for row in found[1]] == [1, 2, largest]
+    assert [replace(row, label=0) for row in found[1]] == [replace(row, label=0) for row in found[0]]
