@@ -11,11 +11,11 @@ import numpy as np
 
 from PromptSegLib.apps.drawn_files import on_one_plane, read_drawn_scans
 from PromptSegLib.errors import InputError
-from PromptSegLib.imaging.annotation import Annotation, painted_labels
+from PromptSegLib.imaging.annotation import UNKNOWN, Annotation, painted_labels
 from PromptSegLib.imaging.files import require_apart, require_writable
 from PromptSegLib.imaging.formats import SUFFIXES, check_same_grid, read_image, read_label_map, write_image
 from PromptSegLib.imaging.scan_statistics import scan_statistics
-from PromptSegLib.imaging.volume import Volume
+from PromptSegLib.imaging.volume import Volume, through_plane_axis
 from PromptSegLib.tokens.centers import AUTO, BASE, find_center, same_name
 from PromptSegLib.tokens.class_token import (
     SUFFIX,
@@ -227,15 +227,30 @@ def _read_drawn(
     found = painted_labels(label_map.array)
     if not found:
         raise InputError(f"there is nothing painted in {path}: leave --drawn away or give the drawing")
-    strange = [label for label in found if not 1 <= label <= len(tokens)]
+    strange = [label for label in found if label < 1 or (label > len(tokens) and not job.scribbles)]
     if strange:
         raise InputError(
-            f"{path} holds label {strange[-1]}, but there are {len(tokens)} tokens: label n belongs to token n"
+            f"{path} holds label {strange[-1]}, but there are {len(tokens)} tokens: label n is what was drawn of token "
+            "n's structure, so erase the others, or say with --scribbles that they are strokes on the background"
         )
+    corrects = knowing_from_others(tokens, Profile.of([scan_statistics(image)]))
+    if found[-1] > len(tokens):
+        return Drawn(*_with_background(label_map, len(tokens)), corrects)
     slices: dict[int, tuple[int, frozenset[int]]] = {}
     for label in found if not job.scribbles else ():
         annotation = Annotation.from_label_map(label_map, label, source=str(path))
         named = str(path) if len(tokens) == 1 else f"label {label} of {path}"
         annotation = on_one_plane(annotation, named, notice)
         slices[label] = (annotation.axis, annotation.drawn)
-    return Drawn(label_map, slices, knowing_from_others(tokens, Profile.of([scan_statistics(image)])))
+    return Drawn(label_map, slices, corrects)
+
+
+def _with_background(strokes: Volume, classes: int) -> tuple[Volume, dict[int, tuple[int, frozenset[int]]]]:
+    """Strokes on structures and, in labels above theirs, beside them: as a label map of which the rest is unknown, and
+    the slices of each label that hold any."""
+    painted = (strokes.array != 0) & (strokes.array != UNKNOWN)
+    labels = np.where(painted, np.where(strokes.array > classes, 0, strokes.array), UNKNOWN).astype(np.uint8)
+    axis = through_plane_axis(strokes.geometry)
+    across = painted.any(axis=tuple(other for other in range(3) if other != axis))
+    slices = (axis, frozenset(np.flatnonzero(across).tolist()))
+    return strokes.with_array(labels), dict.fromkeys(range(1, classes + 1), slices)

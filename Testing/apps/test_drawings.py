@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +53,30 @@ def test_two_planes_of_which_neither_can_be_chosen(run: Run, folder: Path) -> No
             2,
             "promptseg: mixed.nii.gz was drawn on coronal and sagittal slices: draw all of them on one plane\n",
         )
+
+
+@pytest.mark.parametrize("background", [2, 300])
+def test_strokes_on_the_background_keep_the_result_away(run: Run, folder: Path, background: int) -> None:
+    """The very strokes that a token is learned from."""
+    image, truth = scan()
+    strokes = np.zeros(truth.shape, np.int16)
+    strokes[6, 28, 36:44], strokes[6, 4:60, 4] = 1, background
+    erased = np.zeros(truth.shape, bool)
+    erased[5] = truth[5]
+    strokes[erased] = background
+    write_image(image.with_array(strokes), folder / "mixed.nii.gz")
+    code, _, err = run(*TUNE.split(), "--scribbles")
+    assert code == 0, err
+    code, out, err = run(*SEGMENT.split(), "--scribbles", "--json")
+    assert (code, err) == (0, "") and len(json.loads(out)["classes"]) == 1
+    found = read_label_map(folder / "found.nii.gz").array
+    assert set(np.unique(found)) == {0, 1}
+    assert not found[erased].any() and found[strokes == 1].all()
+    assert dsc(found == 1, truth & ~erased) > 0.7
+
+
+def test_strokes_without_saying_so(run: Run, folder: Path) -> None:
+    image, truth = scan()
+    write_image(image.with_array(drawn_labels(truth, label=2)), folder / "mixed.nii.gz")
+    code, _, err = run(*SEGMENT.split())
+    assert code == 2 and "holds label 2, but there are 1 tokens" in err and "say with --scribbles" in err
