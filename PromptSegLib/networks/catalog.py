@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from PromptSegLib.errors import InputError
 from PromptSegLib.networks.presets import PRESETS
+from PromptSegLib.tokens.records import printable
 
 FORMAT = "promptseg-backbone"
 FORMAT_VERSION = 1
@@ -62,8 +63,11 @@ def read_info(path: Path) -> BackboneInfo:
             f"{path} has backbone format {metadata.get('version')}, not {FORMAT_VERSION}: update PromptSeg"
         )
     try:
-        return BackboneInfo(metadata["name"], metadata["preset"], json.loads(metadata["card"]), Path(path))
-    except (KeyError, ValueError) as error:
+        card = json.loads(metadata["card"])
+        if not isinstance(card, dict):
+            raise ValueError("its model card is no JSON object")
+        return BackboneInfo(printable(metadata["name"]), printable(metadata["preset"]), card, Path(path))
+    except (KeyError, RecursionError, ValueError) as error:
         raise InputError(f"{path} has a damaged description ({error}): get the file again") from error
 
 

@@ -31,7 +31,11 @@ def save_backbone(network: BackboneModule, path: Path, card: dict[str, Any]) -> 
 
 
 def load_backbone(path: Path, device: torch.device | str = "cpu") -> BackboneModule:
-    """The frozen network of a backbone file, in fp32 on ``device``."""
+    """The frozen network of a backbone file, in fp32 on ``device``.
+
+    Raises:
+        InputError: if the file is damaged, or its weights are not those of its preset, or not finite.
+    """
     info = read_info(path)
     network = build_backbone(find_preset(info.preset), info.name)
     expected = network.state_dict()
@@ -45,6 +49,8 @@ def load_backbone(path: Path, device: torch.device | str = "cpu") -> BackboneMod
             if shape != tuple(like.shape):
                 raise InputError(f"{path}: '{name}' has shape {shape}, not {tuple(like.shape)}: get the file again")
             tensors[name] = file.get_tensor(name).to(like.dtype)
+            if not tensors[name].isfinite().all():
+                raise InputError(f"{path}: '{name}' holds numbers that are not finite: get the file again")
     network.load_state_dict(tensors)
     return freeze(network).to(device)
 

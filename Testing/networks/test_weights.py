@@ -163,6 +163,38 @@ def test_wrong_names(path: Path, change: str) -> None:
 # Finding
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"card": "[]"},
+        {"card": "5"},
+        {"card": "[" * 100_000},
+        {"name": "a\x1b[2J"},
+        {"name": "a\nb"},
+        {"preset": "\x07"},
+    ],
+)
+def test_damaged_description(folders: tuple[Path, Path], metadata: dict[str, str]) -> None:
+    """It is refused, and does not stand in the way of others."""
+    mine = folders[0] / "mine.safetensors"
+    rewrite(mine, **metadata)
+    with pytest.raises(InputError, match="has a damaged description") as caught:
+        read_info(mine)
+    assert str(caught.value).isprintable()
+    assert [entry.path.name for entry in catalog.list_files() if entry.problem] == [mine.name]
+    assert [info.name for info in list_backbones()] == ["tiny-1", "tiny-2"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(path: Path, value: float) -> None:
+    tensors = load_file(path)
+    name = sorted(tensors)[0]
+    tensors[name].view(-1)[0] = value
+    rewrite(path, tensors)
+    with pytest.raises(InputError, match=f"'{name}' holds numbers that are not finite: get the file again"):
+        load_backbone(path)
+
+
 @pytest.fixture
 def folders(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """The user's folder, named by PROMPTSEG_BACKBONES, and the shipped one; both hold a 'tiny-1'."""
