@@ -166,11 +166,13 @@ def _losses(losses: dict[str, float]) -> str:
 
 
 def _parse_classes(text: str) -> dict[int, str]:
-    result = {}
+    result = dict[int, str]()
     for part in filter(None, text.split(",")):
         number, _, name = part.partition(":")
         if not number.strip().isdecimal() or not name.strip():
             raise InputError(f"'{part}' is no base class: write them as NUMBER:NAME, separated by commas")
+        if int(number) in result or name.strip() in result.values():
+            raise InputError(f"'{part}' repeats a number or a name of --classes: give each base class its own")
         result[int(number)] = name.strip()
     return result
 

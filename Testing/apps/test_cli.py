@@ -301,6 +301,8 @@ BAD_INPUT: list[tuple[str, dict[str, str | None], str]] = [
     ("pretrain --data . --out missing/a.safetensors", {}, "does not exist"),
     ("pretrain --data . --out a.safetensors --classes liver", {}, "'liver' is no base class"),
     ("pretrain --data . --out a.safetensors --classes 1:", {}, "is no base class"),
+    ("pretrain --data . --out a.safetensors --classes 1:A,01:B", {}, "'01:B' repeats a number or a name"),
+    ("pretrain --data . --out a.safetensors --classes 1:A,2:B,3:A", {}, "'3:A' repeats a number or a name"),
     ("pretrain --data . --out a.safetensors --pairs 0", {}, "nothing to learn from"),
     ("pretrain --data . --out a.safetensors --card missing.json", {}, "no model card"),
     ("pretrain --data . --out a.safetensors --cache card.json", {}, "card.json is a file, and prepared scans need"),
