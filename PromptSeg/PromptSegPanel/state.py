@@ -81,10 +81,11 @@ class PanelState:
         former = self.case
         if former is not None and (former.volume_node, former.segmentation_node) == (volume_node, segmentation_node):
             return
-        self._leave_case()
-        self._lacks_segmentation = volume_node is not None and segmentation_node is None
         if volume_node is not None and segmentation_node is not None:
             self._message = ""
+        self._abandon_case(_("what was worked on is no longer chosen"))
+        self._lacks_segmentation = volume_node is not None and segmentation_node is None
+        if volume_node is not None and segmentation_node is not None:
             self._names |= {volume_node.GetName(), segmentation_node.GetName()}
             with self.saying_problems():
                 self.case = Case(volume_node, segmentation_node, self._drawn, self._nodes_gone)
@@ -178,11 +179,15 @@ class PanelState:
         self.refresh()
 
     def _nodes_gone(self, sentence: str) -> None:
+        self._abandon_case(sentence)
+        self.refresh()
+
+    def _abandon_case(self, reason: str) -> None:
+        """Leave the case, and say why if that ends a work."""
         was_busy = self.engine.work is not None
         self._leave_case()
         if was_busy:
-            self.say(_("{reason}, so the work was ended.").format(reason=sentence))
-        self.refresh()
+            self.say(_("{reason}, so the work was ended.").format(reason=reason))
 
     def _leave_case(self) -> None:
         self.engine.forget_classes()

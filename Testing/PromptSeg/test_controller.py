@@ -354,6 +354,19 @@ def test_a_deleted_node_ends_the_work(drawn: Any, client: PlayedClient, scene: A
     assert "was deleted" in drawn.situation.message
 
 
+def test_another_scan_ends_the_work_and_says_so(drawn: Any, client: PlayedClient) -> None:
+    from Testing.slicer_harness.driving import add_scan, add_segmentation
+
+    other = add_scan(np.zeros((6, 16, 16), np.int16), (5.0, 2.0, 2.0), "other")
+    drawn.train()
+    drawn.set_scan(other, add_segmentation(other))
+    assert client.latest("tune").state == "cancelled" and not drawn.situation.busy
+    said = "What was worked on is no longer chosen, so the work was ended."
+    assert drawn.situation.message == said and drawn.log[-1].endswith(said)
+    drawn.set_scan(None, None)
+    assert len([line for line in drawn.log if line.endswith(said)]) == 1, "there was no work"
+
+
 def test_the_log_says_neither_names_nor_paths(
     drawn: Any, client: PlayedClient, scene: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
