@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,10 +46,21 @@ class TokenLibrary:
         self.folder = Path(folder)
 
     def entries(self) -> list[Entry]:
-        """What is in the folder by name; a damaged file is listed with what is wrong with it."""
+        """What is in the folder by name; a damaged file is listed with what is wrong with it.
+
+        Raises:
+            InputError: if the system does not let anybody look into the folder.
+        """
         from PromptSegLib.tokens.library import list_tokens
 
-        return list_tokens(self.folder) if self.folder.is_dir() else []
+        with self._in_one_sentence():
+            return list_tokens(self.folder) if self.folder.is_dir() else []
+
+    def paths(self) -> list[Path]:
+        """The files in the folder, unread; none where the system does not let anybody look into it."""
+        with suppress(OSError):
+            return sorted(self.folder.glob(f"*{SUFFIX}")) if self.folder.is_dir() else []
+        return []
 
     def keep(self, data: bytes, class_name: str, before: Kept | None) -> Kept:
         """Write a token under its class's name.

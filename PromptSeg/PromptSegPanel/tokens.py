@@ -46,6 +46,7 @@ class TokensSection:
         self._situation = controller.situation
         self._rows: list[_Row] = []
         self._shown: tuple[object, ...] | None = None
+        self._refused: Path | None = None
         self._controls = ExplainedControls(
             {
                 "find": (ui.applyTokenButton,),
@@ -75,18 +76,17 @@ class TokensSection:
             shown = self._state()
             if shown != self._shown:
                 self._shown = shown
-                with self._saying_problems():
-                    self._rows = [*self._scene_rows(), *self._library_rows()]
+                self._rows = [*self._scene_rows(), *self._library_rows()]
                 self._fill()
         self._select()
 
     def _state(self) -> tuple[object, ...]:
         """Something that changes whenever the list does, and that costs little to find."""
-        case, folder = self._controller.case, self._controller.library.folder
+        case, library = self._controller.case, self._controller.library
         scene = case.tokens() if case is not None else {}
         names = tuple((s.key, s.name) for s in self._situation.structures)
-        files = folder.glob(f"*{SUFFIX}") if folder.is_dir() else ()
-        return folder, names, tuple(scene.items()), tuple(sorted((path, _changed_at(path)) for path in files))
+        files = tuple((path, _changed_at(path)) for path in library.paths())
+        return library.folder, names, tuple(scene.items()), files
 
     def _scene_rows(self) -> Iterator[_Row]:
         case = self._controller.case
@@ -97,7 +97,16 @@ class TokensSection:
                 yield _Row(key, None, None, str(error))
 
     def _library_rows(self) -> Iterator[_Row]:
-        for entry in self._controller.library.entries():
+        library = self._controller.library
+        try:
+            entries = library.entries()
+        except InputError as error:
+            # Once is enough: the list is made anew with every token of the scene.
+            if library.folder != self._refused:
+                self._refused = library.folder
+                self._controller.say(str(error))
+            return
+        for entry in entries:
             yield _Row(None, entry.path, entry.token, entry.problem or "")
 
     def _fill(self) -> None:

@@ -174,6 +174,17 @@ def test_another_folder_is_remembered(listed: Any, tmp_path: Path, qt_settings: 
     assert names(listed) == [] and library_folder() == tmp_path / "empty"
 
 
+def test_a_folder_that_may_not_be_looked_into_counts_as_empty(listed: Any, patient: Any, tmp_path: Path) -> None:
+    from PromptSegLib.mrml.tokens import store_token
+
+    listed.ui.libraryPathLineEdit.currentPath = str(tmp_path / ("x" * 300))
+    assert names(listed) == [] and "choose another one under Tokens" in listed.status
+    listed.choose(patient.scan)
+    store_token(listed.segmentation, listed.add_structure("Liver"), token_data("Liver"))
+    listed.controller.refresh()
+    assert names(listed) == ["Liver"] and "choose another one" not in listed.status, "it was said already"
+
+
 def test_a_token_of_the_scene_is_not_deleted_from_here(person: Any, patient: Any) -> None:
     from PromptSegLib.mrml.tokens import store_token
 
