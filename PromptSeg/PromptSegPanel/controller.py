@@ -173,24 +173,25 @@ class Controller(PanelState):
         self.engine.end_work()
         present = self._present(work, case)
         results = [result for result in found or () if result.key in present]
-        with self.saying_problems():
+        # One problem must not keep the other results from being shown, kept and spoken of.
+        sentences: list[str] = []
+        with _noting_problems(sentences):
             case.show_results(results, basis)
-            for result in results:
-                self.note(_("Found: {name}, {ml} ml.").format(name=self.names([result.key]), ml=round(result.ml, 1)))
-                if result.token is not None:
+        for result in results:
+            name = self.names([result.key])
+            self.note(_("Found: {name}, {ml} ml.").format(name=name, ml=round(result.ml, 1)))
+            if result.token is not None:
+                with _noting_problems(sentences):
                     case.renew_token(result.key, result.token, self.library)
-            sentences = [
-                _("{name}: {recognition}.").format(
-                    name=self.names([result.key]), recognition=result.recognition.sentence()
+            if result.recognition is not None:
+                sentences.append(
+                    _("{name}: {recognition}.").format(name=name, recognition=result.recognition.sentence())
                 )
-                for result in results
-                if result.recognition is not None
-            ]
-            empty = [result.key for result in results if not result.mask.any()]
-            if empty:
-                sentences.append(_("Nothing was found of {names}: draw more slices.").format(names=self.names(empty)))
-            if sentences:
-                self.say(" ".join(sentences))
+        empty = [result.key for result in results if not result.mask.any()]
+        if empty:
+            sentences.append(_("Nothing was found of {names}: draw more slices.").format(names=self.names(empty)))
+        if sentences:
+            self.say(*dict.fromkeys(sentences))
         self.refresh()
 
     def _suggested(self, case: Case, suggestion: Suggestion) -> None:
@@ -231,6 +232,15 @@ class Controller(PanelState):
         except InputError as error:
             self.end_work(str(error))
         self.refresh()
+
+
+@contextmanager
+def _noting_problems(sentences: list[str]) -> Iterator[None]:
+    """What the user can mend is one of the sentences."""
+    try:
+        yield
+    except InputError as error:
+        sentences.append(str(error))
 
 
 def _confidence(structure: Structure) -> float:

@@ -133,9 +133,9 @@ class PanelState:
         """How training goes, by structure: (part of it done, DSC on the part of the drawing kept aside)."""
         return self.engine.work.curves if self.engine.work is not None else {}
 
-    def say(self, sentence: str) -> None:
+    def say(self, *sentences: str) -> None:
         """Tell the user something in the status line, and keep it in the log."""
-        self._message = sentence[:1].upper() + sentence[1:] + ("" if sentence.endswith((".", "!", "?")) else ".")
+        self._message = " ".join(_written_out(sentence) for sentence in sentences)
         self.note(self._message)
         self.show_work()
 
@@ -218,6 +218,10 @@ class PanelState:
             message=self._message,
         )
         self._changed()
+
+
+def _written_out(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:] + ("" if sentence.endswith((".", "!", "?")) else ".")
 
 
 def _anonymous(sentence: str, names: Iterable[str]) -> str:

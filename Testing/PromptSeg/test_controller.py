@@ -234,6 +234,22 @@ def test_a_library_that_fails_does_not_hide_what_was_found(
     assert drawn.situation.has_preview and not drawn.situation.busy
 
 
+def test_a_library_that_refuses_one_token_stops_nothing_else(drawn: Any, client: PlayedClient, tmp_path: Path) -> None:
+    from Testing.slicer_harness.driving import paint
+
+    paint(drawn.case.segmentation_node, "spleen", 0, 1, square(6))
+    drawn.refresh()
+    drawn.train()
+    client.latest("tune").finish(TuneResult({"liver": token_data(), "spleen": token_data(1)}))
+    (tmp_path / "file").write_text("")
+    drawn.library.folder = tmp_path / "file" / "library"
+    nothing = SegmentedClass("spleen", (slice(0, 0),) * 3, np.zeros((0, 0, 0), bool), token=token_data(3))
+    client.latest("segment").finish((replace(found(), token=token_data(2)), nothing))
+    assert drawn.case.tokens() == {"liver": token_data(2), "spleen": token_data(3)}
+    assert drawn.situation.message.count("choose another one under Tokens.") == 1
+    assert drawn.situation.message.endswith("Nothing was found of spleen: draw more slices.")
+
+
 def test_undo_leaves_a_token_its_file(drawn: Any, client: PlayedClient) -> None:
     from Testing.mrml.builders import Editor
 
