@@ -21,7 +21,7 @@ from PromptSegLib.mrml.watching import SceneWatch
 from PromptSegPanel.basis import Applied, Basis
 from PromptSegPanel.choice import Choice, lasting_part
 from PromptSegPanel.guidance import Structure
-from PromptSegPanel.library import Kept, TokenLibrary
+from PromptSegPanel.library import Kept, TokenLibrary, named
 from PromptSegPanel.scribbles import as_scribbles
 
 _SEGMENTATION_EVENTS = (
@@ -244,9 +244,12 @@ class Case:
 
     def renew_token(self, key: str, data: bytes, library: TokenLibrary) -> None:
         """Keep a token in place of an earlier one of the same drawing."""
+        name = self.info(key).name
+        # The segment may have been renamed while it was trained.
+        data = named(data, name)
         store_token(self.segmentation_node, key, data)
         before = self._files.get(key)
-        kept = library.keep(data, self.info(key).name, Kept.from_text(before) if isinstance(before, str) else None)
+        kept = library.keep(data, name, Kept.from_text(before) if isinstance(before, str) else None)
         self._files.set(key, kept.to_text())
 
     def segment_for(self, info: ClassInfo, data: bytes) -> str:

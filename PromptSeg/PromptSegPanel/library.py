@@ -141,6 +141,18 @@ def read_token(data: bytes) -> ClassToken:
     return parse_token(data)
 
 
+def named(data: bytes, class_name: str) -> bytes:
+    """A token file's content with this name of its class; as it is where the name is not fit for a token."""
+    from PromptSegLib.tokens.class_token import checked_name
+
+    token = read_token(data)
+    try:
+        name = checked_name(class_name)
+    except InputError:
+        return data
+    return data if name == token.name else dataclasses.replace(token, name=name).to_bytes()
+
+
 def _load(path: Path) -> ClassToken:
     from PromptSegLib.tokens.class_token import load_token
 

@@ -18,8 +18,8 @@ from Testing.support import random_token, tiny_backbone
 
 
 @lru_cache
-def token_data(seed: int = 0) -> bytes:
-    return random_token(tiny_backbone(), "Liver", seed=seed).to_bytes()
+def token_data(seed: int = 0, name: str = "liver") -> bytes:
+    return random_token(tiny_backbone(), name, seed=seed).to_bytes()
 
 
 class PlayedClient:
@@ -196,6 +196,18 @@ def test_keeps_the_token_in_the_scene_and_in_the_library(drawn: Any, client: Pla
     assert [entry.path.name for entry in drawn.library.entries()] == ["liver.promptseg"]
 
 
+def test_a_segment_renamed_while_it_is_trained_gives_its_token_the_new_name(drawn: Any, client: PlayedClient) -> None:
+    drawn.train()
+    drawn.case.segmentation_node.GetSegmentation().GetSegment("liver").SetName("Kidney")
+    drawn.refresh()
+    client.latest("tune").finish(TuneResult({"liver": token_data()}))
+    client.latest("segment").finish((replace(found(), token=token_data(1)),))
+    assert drawn.case.tokens() == {"liver": token_data(1, "Kidney")}
+    assert [(entry.path.name, entry.token.name) for entry in drawn.library.entries()] == [
+        ("Kidney.promptseg", "Kidney")
+    ]
+
+
 def test_what_a_result_tells_the_token_is_kept_in_its_place(drawn: Any, client: PlayedClient) -> None:
     drawn.train()
     client.latest("tune").finish(TuneResult({"liver": token_data()}))
@@ -240,12 +252,12 @@ def test_a_library_that_refuses_one_token_stops_nothing_else(drawn: Any, client:
     paint(drawn.case.segmentation_node, "spleen", 0, 1, square(6))
     drawn.refresh()
     drawn.train()
-    client.latest("tune").finish(TuneResult({"liver": token_data(), "spleen": token_data(1)}))
+    client.latest("tune").finish(TuneResult({"liver": token_data(), "spleen": token_data(1, "spleen")}))
     (tmp_path / "file").write_text("")
     drawn.library.folder = tmp_path / "file" / "library"
-    nothing = SegmentedClass("spleen", (slice(0, 0),) * 3, np.zeros((0, 0, 0), bool), token=token_data(3))
+    nothing = SegmentedClass("spleen", (slice(0, 0),) * 3, np.zeros((0, 0, 0), bool), token=token_data(3, "spleen"))
     client.latest("segment").finish((replace(found(), token=token_data(2)), nothing))
-    assert drawn.case.tokens() == {"liver": token_data(2), "spleen": token_data(3)}
+    assert drawn.case.tokens() == {"liver": token_data(2), "spleen": token_data(3, "spleen")}
     assert drawn.situation.message.count("choose another one under Tokens.") == 1
     assert drawn.situation.message.endswith("Nothing was found of spleen: draw more slices.")
 
