@@ -53,6 +53,7 @@ class Panel:
         self._installer = installer
         self._parameters: Parameters | None = None
         self._volume_node: slicer.vtkMRMLScalarVolumeNode | None = None
+        self._is_closed = False
         self._shortcuts: list[qt.QShortcut] = []
         self._refresh_timer = qt.QTimer()
         self._refresh_timer.setSingleShot(True)
@@ -109,6 +110,7 @@ class Panel:
 
     def close(self) -> None:
         """The application ends or the module is reloaded."""
+        self._is_closed = True
         self._poll_timer.stop()
         self._refresh_timer.stop()
         self.exit()
@@ -160,6 +162,8 @@ class Panel:
         except InputError as error:
             self.controller.say(str(error))
             return
+        if self._is_closed:
+            return
         self.check_packages()
         self.controller.say(outcome.message)
         if outcome.restart and slicer.util.confirmYesNoDisplay(_("Slicer must be restarted. Restart it now?")):
@@ -169,6 +173,9 @@ class Panel:
         self._ui.previewCheckBox.click()
 
     def _update(self) -> None:
+        if self._is_closed:
+            # An installation that the application was closed in still says what becomes of it.
+            return
         situation = self.controller.situation
         self._ui.statusLabel.text = status(situation)
         self._ui.installButton.visible = bool(situation.missing_packages)

@@ -54,6 +54,30 @@ def test_a_failed_installation_is_said_in_the_log(person: Any) -> None:
     assert person.ui.installButton.enabled
 
 
+@pytest.mark.parametrize("problem", ["", "there is no network: connect this computer and try again"])
+def test_an_installation_goes_on_without_a_panel_that_was_closed(
+    patient: Any, tmp_path: Path, qt_settings: Any, problem: str
+) -> None:
+    import qt
+
+    from Testing.PromptSeg.person import MODULE, Person
+    from Testing.slicer_harness.modules import close_module, open_module
+
+    class ClosingInstaller(PlayedInstaller):
+        def install(self) -> Any:
+            close_module(person.widget)
+            qt.QApplication.sendPostedEvents(None, qt.QEvent.DeferredDelete)
+            person.widget.showProgress("Installing torch …")
+            return super().install()
+
+    qt_settings("PromptSeg/Library", str(tmp_path / "library"))
+    person = Person(open_module(MODULE))
+    person.panel._installer = ClosingInstaller(problem)
+    person.panel.check_packages()
+    person.press("installButton")
+    assert "Installing torch" in person.controller.log[0]
+
+
 def test_every_control_has_a_tool_tip(person: Any) -> None:
     for name in [
         "inputSelector",
