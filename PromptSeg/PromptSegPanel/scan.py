@@ -7,16 +7,24 @@ from slicer.i18n import tr as _
 
 from PromptSegLib.mrml.segments import set_reference_geometry
 
+_SCAN_CLASS = "vtkMRMLScalarVolumeNode"
 _SOURCE_ROLE = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+
+
+def scans() -> list[slicer.vtkMRMLScalarVolumeNode]:
+    """The volumes that can be chosen, as in the selector: label maps and volumes in color are of derived classes."""
+    nodes = slicer.util.getNodesByClass(_SCAN_CLASS)
+    return [node for node in nodes if node.GetClassName() == _SCAN_CLASS and not node.GetHideFromEditors()]
 
 
 def first_scan() -> slicer.vtkMRMLScalarVolumeNode | None:
     """The scan that the slice views show, else any."""
+    found = scans()
     for composite_node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         node = slicer.mrmlScene.GetNodeByID(composite_node.GetBackgroundVolumeID() or "")
-        if node is not None and node.IsA("vtkMRMLScalarVolumeNode"):
+        if node in found:
             return node
-    return slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+    return found[0] if found else None
 
 
 def fits(segmentation_node: slicer.vtkMRMLSegmentationNode | None, volume_node: slicer.vtkMRMLScalarVolumeNode) -> bool:

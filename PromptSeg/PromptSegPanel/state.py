@@ -17,6 +17,7 @@ from PromptSegPanel.case import Case
 from PromptSegPanel.engine import Engine
 from PromptSegPanel.guidance import Activity, Situation, Structure
 from PromptSegPanel.library import TokenLibrary
+from PromptSegPanel.scan import scans
 from PromptSegPanel.work import Work
 
 # Of one press of Train, this part is training and the rest finding the structure in the whole scan.
@@ -120,7 +121,7 @@ class PanelState:
             missing_packages=self.missing_packages,
             has_scan=case is not None,
             lacks_segmentation=self._lacks_segmentation,
-            scans_loaded=slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode") is not None,
+            scans_loaded=bool(scans()),
             structures=structures,
             has_preview=case is not None and any(len(result.mask) for result in case.results.values()),
             can_undo=case is not None and case.can_undo,

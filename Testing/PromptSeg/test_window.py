@@ -145,6 +145,21 @@ def test_a_scan_that_is_loaded_already_is_chosen(scene: Any, patient: Any, open_
     assert "Press Add" in person.status
 
 
+def test_no_scan_is_chosen_that_cannot_be_chosen_by_hand(scene: Any, patient: Any, open_module: Any) -> None:
+    import slicer
+
+    from Testing.PromptSeg.person import MODULE, Person
+
+    patient.scan.SetHideFromEditors(True)
+    labels = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+    slicer.util.updateVolumeFromArray(labels, np.ones((5, 6, 7), np.uint8))
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        node.SetBackgroundVolumeID(labels.GetID())
+    person = Person(open_module(MODULE))
+    assert person.widget._parameterNode.inputVolume is None and person.controller.case is None
+    assert person.status == "Load a scan into Slicer, then choose it here."
+
+
 def test_counts_drawn_slices_as_they_are_painted(person: Any, patient: Any) -> None:
     person.choose(patient.scan)
     key = person.add_structure("liver <&>")
