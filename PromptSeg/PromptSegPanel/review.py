@@ -72,6 +72,7 @@ class ReviewSection:
     def _fill_table(self, found: tuple[Structure, ...]) -> None:
         table = self._ui.resultsTable
         table.clearSelection()
+        table.setCurrentCell(-1, -1)
         table.setRowCount(len(found))
         for row, structure in enumerate(found):
             cells = (structure.name, _percent(structure.confidence), _volume(structure.ml))

@@ -136,6 +136,31 @@ def test_keys_do_what_buttons_do(person: Any, patient: Any) -> None:
     assert not person.controller.situation.busy
 
 
+def test_the_next_slice_is_for_the_row_that_is_seen_to_be_selected(person: Any, patient: Any) -> None:
+    from PromptSegLib.engine.messages import SegmentedClass
+
+    def show(confidences: dict[str, float]) -> None:
+        box = tuple(slice(0, n) for n in patient.truth("liver").shape)
+        results = [SegmentedClass(key, box, patient.truth(key), share, 1.0) for key, share in confidences.items()]
+        person.controller.case.show_results(results)
+        person.controller.refresh()
+
+    def asked() -> list[str | None]:
+        keys: list[str | None] = []
+        person.controller.suggest = keys.append
+        person.press("suggestButton")
+        return keys
+
+    person.choose(patient.scan)
+    for name in ("liver", "spleen"):
+        person.draw(person.add_structure(name), patient.truth(name), patient.slices(name))
+    show({"liver": 0.9, "spleen": 0.9})
+    person.ui.resultsTable.selectRow(1)
+    assert asked() == ["spleen"]
+    show({"liver": 0.1, "spleen": 0.9})
+    assert not person.ui.resultsTable.selectedItems() and asked() == [None]
+
+
 def test_a_scan_that_is_loaded_already_is_chosen(scene: Any, patient: Any, open_module: Any) -> None:
     from Testing.PromptSeg.person import MODULE, Person
 
