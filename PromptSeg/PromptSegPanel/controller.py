@@ -196,12 +196,13 @@ class Controller(PanelState):
 
     def _suggested(self, case: Case, suggestion: Suggestion) -> None:
         self.engine.end_work()
-        views.show_slice(case.volume_node, suggestion.axis, suggestion.index)
-        self.say(
-            _("Draw {name} on the slice that is shown now: {reason}.").format(
-                name=self.names([suggestion.key]), reason=suggestion.reason
+        with self.saying_problems():
+            views.show_slice(case.volume_node, suggestion.axis, suggestion.index)
+            self.say(
+                _("Draw {name} on the slice that is shown now: {reason}.").format(
+                    name=self.names([suggestion.key]), reason=suggestion.reason
+                )
             )
-        )
         self.refresh()
 
     def _failed(self, sentence: str) -> None:

@@ -6,6 +6,9 @@ import numpy as np
 import slicer
 import vtk
 
+from PromptSegLib.errors import InputError
+from PromptSegLib.mrml.volumes import index_to_world
+
 # A view counts as showing a scan's slices up to this angle between the two (about 6 degrees).
 _PARALLEL = 0.995
 
@@ -15,6 +18,9 @@ def show_slice(volume_node: slicer.vtkMRMLScalarVolumeNode, axis: int, index: in
 
     Args:
         axis: array axis of the scan: 0 slices, 1 rows, 2 columns.
+
+    Raises:
+        InputError: if the scan lies under a non-linear transform.
     """
     center = [(n - 1) / 2 for n in _shape(volume_node)]
     center[axis] = index
@@ -25,8 +31,11 @@ def show_slice(volume_node: slicer.vtkMRMLScalarVolumeNode, axis: int, index: in
 
 
 def shown_slice(volume_node: slicer.vtkMRMLScalarVolumeNode, axis: int) -> int | None:
-    """The slice across `axis` that a slice view shows now, None where no view does."""
-    ras_to_array = np.linalg.inv(_array_to_ras(volume_node))
+    """The slice across `axis` that a slice view shows now, None where no view does or the scan is bent."""
+    try:
+        ras_to_array = np.linalg.inv(_array_to_ras(volume_node))
+    except InputError:
+        return None
     for slice_node in _slice_nodes():
         if _is_across(slice_node, volume_node, axis):
             position = _matrix(slice_node.GetSliceToRAS())[:, 3]
@@ -52,14 +61,7 @@ def _shape(volume_node: slicer.vtkMRMLScalarVolumeNode) -> tuple[int, int, int]:
 
 def _array_to_ras(volume_node: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
     """4x4, from (slice, row, column, 1) to RAS mm in the world, with the transforms that the scan is under."""
-    ijk_to_ras = vtk.vtkMatrix4x4()
-    volume_node.GetIJKToRASMatrix(ijk_to_ras)
-    matrix = _matrix(ijk_to_ras)[:, [2, 1, 0, 3]]
-    transform_node = volume_node.GetParentTransformNode()
-    if transform_node is not None:
-        to_world = vtk.vtkMatrix4x4()
-        transform_node.GetMatrixTransformToWorld(to_world)
-        matrix = _matrix(to_world) @ matrix
+    matrix: np.ndarray = index_to_world(volume_node)[:, [2, 1, 0, 3]]
     return matrix
 
 

@@ -102,6 +102,17 @@ def square(shift: int = 0) -> np.ndarray:
     return mask
 
 
+def bend(node: Any) -> None:
+    """Put a node under a non-linear transform."""
+    import vtk
+
+    bent = vtk.vtkThinPlateSplineTransform()
+    bent.SetBasisToR()
+    transform = node.GetScene().AddNewNodeByClass("vtkMRMLBSplineTransformNode")
+    transform.SetAndObserveTransformToParent(bent)
+    node.SetAndObserveTransformNodeID(transform.GetID())
+
+
 def found(key: str = "liver") -> SegmentedClass:
     return SegmentedClass(key, (slice(1, 6), slice(4, 10), slice(4, 10)), np.ones((5, 6, 6), bool), 0.9, 3.6)
 
@@ -492,14 +503,8 @@ def test_a_deleted_segment_leaves_no_preview(drawn: Any, client: PlayedClient) -
     assert not drawn.situation.has_preview
 
 
-def test_what_cannot_be_read_of_the_segmentation_is_said(drawn: Any, scene: Any) -> None:
-    import vtk
-
-    bent = vtk.vtkThinPlateSplineTransform()
-    bent.SetBasisToR()
-    transform = scene.AddNewNodeByClass("vtkMRMLBSplineTransformNode")
-    transform.SetAndObserveTransformToParent(bent)
-    drawn.case.segmentation_node.SetAndObserveTransformNodeID(transform.GetID())
+def test_what_cannot_be_read_of_the_segmentation_is_said(drawn: Any) -> None:
+    bend(drawn.case.segmentation_node)
     drawn.refresh()
     assert "harden or remove it first" in drawn.situation.message
 
@@ -523,6 +528,23 @@ def test_suggests_for_the_least_certain_structure_and_shows_the_slice(drawn: Any
     client.latest("suggest_slice").finish(Suggestion("liver", 0, 2, "far from what is drawn"))
     assert views.shown_slice(drawn.case.volume_node, 0) == 2
     assert drawn.situation.message == "Draw liver on the slice that is shown now: far from what is drawn."
+
+
+def test_a_scan_that_is_bent_meanwhile_has_no_slices_to_look_at(drawn: Any, client: PlayedClient) -> None:
+    from Testing.slicer_harness.driving import show_in_slice_views
+
+    show_in_slice_views(drawn.case.volume_node)
+    drawn.suggest()
+    bend(drawn.case.volume_node)
+    client.latest("suggest_slice").finish(Suggestion("liver", 0, 2, "far from what is drawn"))
+    assert "harden or remove it first" in drawn.situation.message
+    drawn.case.volume_node.SetAndObserveTransformNodeID(None)
+    drawn.refresh()
+    drawn.train()
+    bend(drawn.case.volume_node)
+    client.set_focus = lambda axis, index: pytest.fail("there is no such slice")
+    drawn.poll()
+    assert drawn.situation.busy
 
 
 def test_a_token_finds_its_structure_in_a_new_segment(drawn: Any, client: PlayedClient) -> None:
