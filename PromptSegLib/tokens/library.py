@@ -19,12 +19,15 @@ class Entry:
 
 
 def list_tokens(folder: str | Path) -> list[Entry]:
-    """The tokens of a folder by file name, a damaged one with its problem. InputError if there is no folder."""
+    """The tokens of a folder by file name, a damaged one with its problem. InputError if there is no folder.
+
+    Hidden files, such as macOS leaves beside every file on foreign disks, are none.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}: check the path")
     entries = []
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
+    for path in sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith(".")):
         try:
             entries.append(Entry(path, load_token(path)))
         except InputError as error:

@@ -15,6 +15,7 @@ def test_lists_by_file_name_and_says_what_is_wrong(tmp_path: Path) -> None:
     random_token(tiny_backbone(), "Spleen").save(tmp_path / "b.promptseg")
     random_token(tiny_backbone(), "Liver").save(tmp_path / "a.promptseg")
     (tmp_path / "c.promptseg").write_bytes((tmp_path / "a.promptseg").read_bytes()[:500])
+    (tmp_path / "._a.promptseg").write_bytes(b"what macOS leaves beside a file on a foreign disk")
     (tmp_path / "notes.txt").write_text("no token")
     (tmp_path / "d.promptseg").mkdir()
     entries = list_tokens(tmp_path)
