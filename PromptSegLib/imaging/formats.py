@@ -95,14 +95,15 @@ def write_image(volume: Volume, path: str | Path) -> None:
 
     Args:
         volume: what to write; bool is stored as uint8 and float16 as float32.
-        path: a file with one of `SUFFIXES`.
+        path: a file with one of `SUFFIXES`, in small letters.
 
     Raises:
         InputError: if the format is unknown, the name is not UTF-8, or the file cannot be written.
     """
     path = Path(path)
     require_utf8(path)
-    if not path.name.lower().endswith(SUFFIXES):
+    # In capitals, ITK writes hardly any of them, nor reads what it wrote.
+    if not path.name.endswith(SUFFIXES):
         raise InputError(f"{path} cannot be written: give it one of the endings {', '.join(SUFFIXES)}")
     if not path.parent.is_dir():
         raise InputError(f"{path} cannot be written, since its folder does not exist: make {path.parent} first")

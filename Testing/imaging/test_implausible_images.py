@@ -57,3 +57,10 @@ def test_a_label_that_fits_no_integer_is_refused(tmp_path: Path) -> None:
         array[2, 3, 4] = value
         with pytest.raises(InputError, match="holds labels beyond 2147483647: give its structures smaller numbers"):
             read_label_map(written(tmp_path / "labels.nrrd", (3, 1, 1), array))
+
+
+@pytest.mark.parametrize("ending", [".NII.GZ", ".Nii", ".MHA", ".Nrrd"])
+def test_endings_in_capitals_are_refused_before_anything_is_written(tmp_path: Path, ending: str) -> None:
+    with pytest.raises(InputError, match=f"scan{ending} cannot be written: give it one of the endings .nii, "):
+        written(tmp_path / f"scan{ending}", (3, 1, 1))
+    assert list(tmp_path.iterdir()) == []
