@@ -27,7 +27,11 @@ MARGIN = 3
 
 
 def run_demo(out: Path, seed: int = 0) -> float:
-    """Write scan, drawing, token, segmentation and picture into ``out``; returns the DSC on the undrawn slices."""
+    """Write scan, drawing, token, segmentation and picture into ``out``; returns the DSC on the undrawn slices.
+
+    Raises:
+        InputError: if ``out`` cannot be written to, or holds files under these names that no former demo wrote.
+    """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: choose a folder for the results with --out")
     if not out.is_dir():
@@ -40,6 +44,8 @@ def run_demo(out: Path, seed: int = 0) -> float:
     truth = phantom.labels.array == LABELS[ORGAN]
     drawing, slices = draw_slices(truth, DRAWN_SLICES)
     paths = {name: out / f"{name}.nii.gz" for name in ("scan", "truth", "drawing", "segmentation")}
+    picture_path = out / "demo.png"
+    _require_own([*paths.values(), token_path, picture_path], paths["scan"], phantom.image)
     write_image(phantom.image, paths["scan"])
     write_image(phantom.labels.with_array(truth.astype(np.uint8)), paths["truth"])
     write_image(phantom.labels.with_array(drawing), paths["drawing"])
@@ -74,9 +80,24 @@ def run_demo(out: Path, seed: int = 0) -> float:
     found = read_label_map(paths["segmentation"]).array == 1
     dsc = undrawn_dsc(found, truth, slices)
     output.print(f"Segmented: {paths['segmentation']}; DSC on the undrawn slices {dsc:.3f}")
-    _picture(out / "demo.png", read_image(paths["scan"]), truth, found, slices, history, dsc)
+    _picture(picture_path, read_image(paths["scan"]), truth, found, slices, history, dsc)
     output.print(f"Done in {time.monotonic() - started:.0f} s")
     return dsc
+
+
+def _require_own(results: Sequence[Path], scan_path: Path, scan: Volume) -> None:
+    """InputError if files of these names are there that no former demo wrote: it began with this very scan."""
+    there = [path for path in results if path.exists()]
+    if not there:
+        return
+    try:
+        former = read_image(scan_path)
+    except InputError:
+        former = None
+    if former is None or not (former.geometry.same_grid(scan.geometry) and np.array_equal(former.array, scan.array)):
+        raise InputError(
+            f"{there[0]} is not of a former demo and would be written over: choose another folder with --out"
+        )
 
 
 def draw_slices(truth: np.ndarray, count: int) -> tuple[np.ndarray, list[int]]:
