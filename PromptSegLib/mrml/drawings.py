@@ -17,21 +17,25 @@ from PromptSegLib.imaging.volume import Geometry, Volume, slice_stack
 from PromptSegLib.mrml.grids import Region
 from PromptSegLib.mrml.layers import LayerRevisions
 from PromptSegLib.mrml.memory import EMPTY, FEWEST_REMADE, REMADE_SHARE, Memory, State, content_digests, digest_of
-from PromptSegLib.mrml.nodes import require_segment, require_segmentation, require_volume
+from PromptSegLib.mrml.nodes import parent_to_world, require_segment, require_segmentation, require_volume
 from PromptSegLib.mrml.records import DRAWINGS, SegmentRecords, follow_segments
-from PromptSegLib.mrml.segments import is_editable, layer_of, layer_to_world, region_on_volume
+from PromptSegLib.mrml.scan_grid import ScanGrid
+from PromptSegLib.mrml.segments import is_editable, layer_of, layer_to_world, region_on_volume, region_on_voxels
 from PromptSegLib.mrml.volumes import geometry_from_node, index_to_world
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """axis: drawn across; slices: digest of each drawn slice; current: which of them are as the segment is now;
-    covered: see `Drawings.is_covered`; remade: see `Drawings.was_remade`; crossed: array axis of a slice that was drawn
-    across another one, and does not count."""
+    """axis: drawn across; slices: digest of each drawn slice; current: which of them are as the segment is now; grid:
+    what these slices are of, the scan or what it was before it was cropped; shown: the drawn slices of the scan, and
+    which these are of the grid; covered: see `Drawings.is_covered`; remade: see `Drawings.was_remade`; crossed: array
+    axis of a slice that was drawn across another one, and does not count."""
 
     axis: int
     slices: Mapping[int, str]
     current: frozenset[int]
+    grid: ScanGrid
+    shown: Mapping[int, int]
     covered: bool = False
     remade: bool = False
     crossed: int | None = None
@@ -80,19 +84,23 @@ class Drawings:
         drawn = self._drawn(segment_id)
         if drawn is None or drawn.axis != axis:
             return None
-        return self._read(segment_id, drawn, drawn.slices.keys() & indices)
+        wanted = {drawn.shown[index] for index in indices if index in drawn.shown}
+        drawing = self._read(segment_id, drawn, wanted)
+        return SliceDrawing(axis, {index: plane for index, plane in drawing.planes.items() if index in indices})
 
     def _read(self, segment_id: str, drawn: _Drawn, indices: Collection[int]) -> SliceDrawing:
-        region = self._region(segment_id) if indices else None
-        memory = self._memory(segment_id)
+        """These drawn slices of the grid that was drawn on, on the scan."""
+        memory, shape = self._memory(segment_id), _plane_shape(drawn.grid, drawn.axis)
+        region = self._region(segment_id, drawn.grid) if indices else None
         planes = {}
         for index in sorted(indices):
-            remembered = memory.plane(drawn.slices[index], self._plane_shape(drawn.axis))
+            remembered = memory.plane(drawn.slices[index], shape)
             if index in drawn.current:
-                planes[index] = self._plane(region, drawn.axis, index)
+                planes[index] = _plane(region, drawn.axis, index, shape)
             elif remembered is not None:
                 planes[index] = remembered
-        return SliceDrawing(drawn.axis, planes)
+        drawing, seen = SliceDrawing(drawn.axis, planes), drawn.grid.seen_on(self._own_grid())
+        return drawing if seen is None or self._is_own(drawn.grid) else seen.carried(drawing)
 
     def summary(self, segment_id: str) -> tuple[str, int] | None:
         """The plane drawn in ("axial", "coronal" or "sagittal") and the number of drawn slices; None if nothing is.
@@ -103,7 +111,7 @@ class Drawings:
         drawn = self._drawn(segment_id)
         if drawn is None:
             return None
-        return self._plane_name(drawn.axis), len(drawn.slices)
+        return self._plane_name(drawn.axis), len(drawn.shown)
 
     def crossing_plane(self, segment_id: str) -> str:
         """The plane of a slice that was drawn across the others and does not count, as in `summary`; empty if none was.
@@ -169,8 +177,14 @@ class Drawings:
         others = {axis for axis in range(3) if axis != drawing.axis and not drawing.planes}
         beside = {axis: content_digests(region, axis) for axis in others}
         state = State(drawing.axis, content_digests(region, drawing.axis), drawn, beside)
-        memory = self._memory(segment_id).with_state(state, drawing.planes)
-        self._records.set(segment_id, memory.to_record(self._shape()))
+        memory = self._memory(segment_id)
+        if not self._is_own(self._grid(segment_id)):
+            # What was remembered is of the whole scan. Undo may bring the drawing back, so it begins with that.
+            strokes = {index: digest_of((plane == 1).view(np.uint8)) for index, plane in drawing.planes.items()}
+            bare = State(drawing.axis, {index: digest for index, digest in strokes.items() if digest}, drawn)
+            memory = Memory().with_state(bare, drawing.planes) if bare.content else Memory()
+        record = memory.with_state(state, drawing.planes).to_record(self._shape())
+        self._records.set(segment_id, {**record, **self._own_grid().to_record()})
 
     def _drawn(self, segment_id: str) -> _Drawn | None:
         """What is drawn, found anew only if something changed."""
@@ -197,16 +211,20 @@ class Drawings:
         region = self._region(segment_id)
         if region is None:
             return None
-        content_along = _digests_of(region)
+        grid = self._grid(segment_id)
+        whole = region if self._is_own(grid) else self._region(segment_id, grid)
+        content_along = _digests_of(whole or region)
         state = self._memory(segment_id).resembling(content_along)
         if state is None:
             axis = _drawn_axis(region, geometry_from_node(self._volume_node))
-            content = content_along(axis)
+            content = _digests_of(region)(axis)
             crossed, left_out = crossing_slices(region.mask, axis) or ((), frozenset())
             counting = {index: content[index] for index in content if index - region.box[axis].start not in left_out}
             if not counting:
-                return _Drawn(axis, content, frozenset(content))
-            return _Drawn(axis, counting, frozenset(counting), crossed=crossed[0] if crossed else None)
+                counting, crossed = dict(content), ()
+            shown = {index: index for index in counting}
+            first = crossed[0] if crossed else None
+            return _Drawn(axis, counting, frozenset(counting), self._own_grid(), shown, crossed=first)
         content = content_along(state.axis)
         covered = any(state.drawn.get(index) != digest for index, digest in state.content.items())
         # Of a result, an emptied slice says that nothing is there. Of a drawing, it is one that is not drawn any more,
@@ -215,34 +233,58 @@ class Drawings:
         known = {index: digest for index, digest in state.drawn.items() if covered or index in content or not digest}
         slices = {**known, **{index: content.get(index, EMPTY) for index in corrected}}
         remade = len(corrected) >= max(FEWEST_REMADE, REMADE_SHARE * len(content))
-        return _Drawn(state.axis, dict(sorted(slices.items())), corrected, covered, remade) if slices else None
+        seen = None if self._is_own(grid) else grid.seen_on(self._own_grid())
+        shown = {index: index for index in slices} if seen is None else seen.slices(state.axis, slices)
+        slices = dict(sorted(slices.items()))
+        return _Drawn(state.axis, slices, corrected, grid, shown, covered, remade) if shown else None
 
-    def _region(self, segment_id: str) -> Region | None:
+    def _memory(self, segment_id: str) -> Memory:
+        return Memory.from_record(self._records.get(segment_id), self._grid(segment_id).shape)
+
+    def _grid(self, segment_id: str) -> ScanGrid:
+        """What is remembered of a segment is of these voxels: the scan's own, or those of before it was cropped."""
+        own, remembered = self._own_grid(), ScanGrid.from_record(self._records.get(segment_id))
+        # A scan of the same shape is the same one, also if a transform was hardened since.
+        if remembered is None or remembered.shape == own.shape or remembered.seen_on(own) is None:
+            return own
+        return remembered
+
+    def _own_grid(self) -> ScanGrid:
+        return ScanGrid.of(self._segmentation_node, self._volume_node)
+
+    def _is_own(self, grid: ScanGrid) -> bool:
+        return grid.shape == self._shape()
+
+    def _region(self, segment_id: str, grid: ScanGrid | None = None) -> Region | None:
+        """What a segment covers of a grid, by default the scan's own."""
         segment = require_segment(self._segmentation_node, segment_id)
         layer = layer_of(segment)
         within = None if layer is None else self._layers.box(layer, segment.GetLabelValue())
-        return region_on_volume(self._segmentation_node, segment_id, self._volume_node, within)
-
-    def _memory(self, segment_id: str) -> Memory:
-        return Memory.from_record(self._records.get(segment_id), self._shape())
-
-    def _plane(self, region: Region | None, axis: int, index: int) -> np.ndarray:
-        plane = np.zeros(self._plane_shape(axis), np.uint8)
-        if region is not None and region.box[axis].start <= index < region.box[axis].stop:
-            rows, columns = (region.box[other] for other in range(3) if other != axis)
-            plane[rows, columns] = region.mask.take(index - region.box[axis].start, axis)
-        return plane
+        if grid is None or self._is_own(grid):
+            return region_on_volume(self._segmentation_node, segment_id, self._volume_node, within)
+        slices, rows, columns = (slice(0, length) for length in grid.shape)
+        to_world = parent_to_world(self._segmentation_node) @ grid.places
+        return region_on_voxels(self._segmentation_node, segment_id, to_world, (slices, rows, columns), within)
 
     def _plane_name(self, axis: int) -> str:
         return str(slice_stack(geometry_from_node(self._volume_node), axis).plane)
 
-    def _plane_shape(self, axis: int) -> tuple[int, int]:
-        rows, columns = (length for k, length in enumerate(self._shape()) if k != axis)
-        return rows, columns
-
     def _shape(self) -> tuple[int, int, int]:
         columns, rows, slices = self._volume_node.GetImageData().GetDimensions()
         return slices, rows, columns
+
+
+def _plane(region: Region | None, axis: int, index: int, shape: tuple[int, int]) -> np.ndarray:
+    plane = np.zeros(shape, np.uint8)
+    if region is not None and region.box[axis].start <= index < region.box[axis].stop:
+        rows, columns = (region.box[other] for other in range(3) if other != axis)
+        plane[rows, columns] = region.mask.take(index - region.box[axis].start, axis)
+    return plane
+
+
+def _plane_shape(grid: ScanGrid, axis: int) -> tuple[int, int]:
+    rows, columns = (length for k, length in enumerate(grid.shape) if k != axis)
+    return rows, columns
 
 
 def _digests_of(region: Region) -> Callable[[int], Mapping[int, str]]:

@@ -91,13 +91,33 @@ def region_on_volume(
     Raises:
         InputError: if a node or the segment was deleted, or lies under a non-linear transform.
     """
+    to_world = index_to_world(require_volume(volume_node))
+    whole = extent_box(volume_node.GetImageData().GetExtent())
+    return region_on_voxels(segmentation_node, segment_id, to_world, whole, within)
+
+
+def region_on_voxels(
+    segmentation_node: slicer.vtkMRMLSegmentationNode,
+    segment_id: str,
+    to_world: np.ndarray,
+    whole: Box,
+    within: Box | None = None,
+) -> Region | None:
+    """As `region_on_volume`, on a grid.
+
+    Args:
+        to_world: 4x4 matrix from the grid's voxel (i, j, k) to RAS mm in the world.
+        whole: all of the grid's voxels.
+        within: as there.
+
+    Raises:
+        InputError: if the segmentation or the segment was deleted, or lies under a non-linear transform.
+    """
     segment = require_segment(segmentation_node, segment_id)
-    world_to_volume = np.linalg.inv(index_to_world(require_volume(volume_node)))
     layer = layer_of(segment)
     if layer is None or not is_editable(segmentation_node):
         return None
-    to_grid = world_to_volume @ layer_to_world(layer, segmentation_node)
-    whole = extent_box(volume_node.GetImageData().GetExtent())
+    to_grid = np.linalg.inv(to_world) @ layer_to_world(layer, segmentation_node)
     box = intersection(box_on_grid(within or extent_box(layer.GetExtent()), to_grid), whole)
     if box is None:
         return None

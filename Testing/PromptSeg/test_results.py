@@ -87,6 +87,18 @@ def test_results_of_a_scan_that_was_moved_are_applied(drawn: Any, client: Played
     assert apply(drawn)[1:6, 4:10, 4:10].all()
 
 
+def test_a_result_is_not_taken_for_a_drawing_when_the_scan_is_cropped(drawn: Any, client: PlayedClient) -> None:
+    trained(drawn, client)
+    apply(drawn)
+    crop(drawn.case.volume_node)
+    drawn.refresh()
+    assert drawn.situation.structures[0].drawn == 3
+    drawn.choose("liver", True)
+    drawn.train()
+    planes = client.latest("annotate").arguments["drawing"].planes
+    assert list(planes) == [0, 2, 4] and (planes[0] == square()[3:, 3:]).all()
+
+
 def test_the_panel_hears_when_the_scan_is_cropped(panel_package: None, drawn: Any) -> None:
     from PromptSegPanel.case import Case
 
