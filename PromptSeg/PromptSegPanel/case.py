@@ -120,6 +120,7 @@ class Case:
                     None if result is None else result.ml,
                     self.drawings.was_remade(key),
                     self.drawings.crossing_plane(key),
+                    self.drawings.between(key),
                 )
             )
         return tuple(structures)

@@ -26,7 +26,8 @@ class Structure:
 
     drawn: slices drawn on, across `plane`; chosen: ticked for training; trained: its token knows all that is drawn;
     confidence and ml: of what is in the preview; remade: nearly all of its slices count as drawn, since they were
-    changed after it was applied; crossed_by: plane of a slice that was drawn across these and does not count.
+    changed after it was applied; crossed_by: plane of a slice that was drawn across these and does not count;
+    between: slices that do not count since they lie between those of the scan.
     """
 
     key: str
@@ -40,6 +41,7 @@ class Structure:
     ml: float | None = None
     remade: bool = False
     crossed_by: str = ""
+    between: int = 0
 
     @property
     def is_known(self) -> bool:
@@ -171,6 +173,11 @@ def drawing_hint(situation: Situation) -> str:
             return _("{name} is drawn on {plane} and {other} slices: only the {plane} ones count.").format(
                 name=s.name, plane=plane_text(s.plane), other=plane_text(s.crossed_by)
             )
+        if s.between:
+            return _(
+                "{name} is also drawn between the slices of the scan ({slices}), which does not count, and Apply "
+                "overwrites it: draw on the slices of the scan."
+            ).format(name=s.name, slices=slices_text(s.between))
     few = [s for s in situation.structures if 0 < s.drawn < ENOUGH_SLICES]
     if not few:
         return ""

@@ -14,6 +14,7 @@ from PromptSegLib.engine.messages import SliceDrawing
 from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.crossing import crossing_slices
 from PromptSegLib.imaging.volume import Geometry, Volume, slice_stack
+from PromptSegLib.mrml.between import slices_between
 from PromptSegLib.mrml.grids import Region
 from PromptSegLib.mrml.layers import LayerRevisions
 from PromptSegLib.mrml.memory import EMPTY, FEWEST_REMADE, REMADE_SHARE, Memory, State, content_digests, digest_of
@@ -29,7 +30,7 @@ class _Drawn:
     """axis: drawn across; slices: digest of each drawn slice; current: which of them are as the segment is now; grid:
     what these slices are of, the scan or what it was before it was cropped; shown: the drawn slices of the scan, and
     which these are of the grid; covered: see `Drawings.is_covered`; remade: see `Drawings.was_remade`; crossed: array
-    axis of a slice that was drawn across another one, and does not count."""
+    axis of a slice that was drawn across another one, and does not count; between: see `Drawings.between`."""
 
     axis: int
     slices: Mapping[int, str]
@@ -39,6 +40,7 @@ class _Drawn:
     covered: bool = False
     remade: bool = False
     crossed: int | None = None
+    between: int = 0
 
 
 class Drawings:
@@ -121,6 +123,15 @@ class Drawings:
         """
         drawn = self._drawn(segment_id)
         return "" if drawn is None or drawn.crossed is None else self._plane_name(drawn.crossed)
+
+    def between(self, segment_id: str) -> int:
+        """How many slices do not count since they lie between those of the scan, on a finer grid of the segmentation.
+
+        Raises:
+            InputError: if a node or the segment was deleted, or lies under a non-linear transform.
+        """
+        drawn = self._drawn(segment_id)
+        return 0 if drawn is None else drawn.between
 
     def is_gapless(self, segment_id: str) -> bool:
         """Whether no slice between the first and the last one is left out of a segment that no result was applied to.
@@ -222,9 +233,10 @@ class Drawings:
             counting = {index: content[index] for index in content if index - region.box[axis].start not in left_out}
             if not counting:
                 counting, crossed = dict(content), ()
-            shown = {index: index for index in counting}
+            shown, own = {index: index for index in counting}, self._own_grid()
+            between = slices_between(self._segmentation_node, segment_id, own, axis)
             first = crossed[0] if crossed else None
-            return _Drawn(axis, counting, frozenset(counting), self._own_grid(), shown, crossed=first)
+            return _Drawn(axis, counting, frozenset(counting), own, shown, crossed=first, between=between)
         content = content_along(state.axis)
         covered = any(state.drawn.get(index) != digest for index, digest in state.content.items())
         # Of a result, an emptied slice says that nothing is there. Of a drawing, it is one that is not drawn any more,

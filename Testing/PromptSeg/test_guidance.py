@@ -94,6 +94,15 @@ def test_says_when_two_planes_were_drawn_on() -> None:
     )
 
 
+def test_says_when_slices_lie_between_those_of_the_scan() -> None:
+    from PromptSegPanel.guidance import drawing_hint
+
+    assert drawing_hint(situation(structures=(structure(3, between=2),))) == (
+        "Kidney is also drawn between the slices of the scan (2 slices), which does not count, and Apply overwrites "
+        "it: draw on the slices of the scan."
+    )
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(None, ""), (2, "a few seconds left"), (33, "35 s left"), (150, "2 min left")]
 )

@@ -1,0 +1,47 @@
+"""Slices of a segmentation's own, finer grid that lie between those of the scan."""
+
+from __future__ import annotations
+
+import numpy as np
+import slicer
+
+from PromptSegLib.mrml.grids import Region, extent_box
+from PromptSegLib.mrml.nodes import array_from_matrix, matrix_from_array, require_segment, voxels
+from PromptSegLib.mrml.scan_grid import ScanGrid
+from PromptSegLib.mrml.segments import layer_of
+
+
+def slices_between(
+    segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str, scan: ScanGrid, axis: int
+) -> int:
+    """How many slices of a segment no slice of the scan sees, since it lies nearest to another one.
+
+    Adjoining slices are one, which is seen if any of them is.
+
+    Args:
+        axis: array axis that is drawn across.
+
+    Raises:
+        InputError: if the segmentation or the segment was deleted.
+    """
+    segment = require_segment(segmentation_node, segment_id)
+    layer = layer_of(segment)
+    if layer is None:
+        return 0
+    to_parent = matrix_from_array(np.eye(4))
+    layer.GetImageToWorldMatrix(to_parent)
+    box = extent_box(layer.GetExtent())
+    first = np.eye(4)
+    first[:3, 3] = [box[2].start, box[1].start, box[0].start]
+    columns, rows, slices = layer.GetDimensions()
+    grid = ScanGrid((slices, rows, columns), array_from_matrix(to_parent) @ first)
+    seen, region = grid.seen_on(scan), Region.where(voxels(layer), segment.GetLabelValue(), box)
+    if seen is None or region is None:
+        return 0
+    painted = region.occupied[axis] + region.box[axis].start - box[axis].start
+    indices = seen.indices[axis][seen.indices[axis] >= 0]
+    if not len(indices):
+        return 0
+    within = painted[(painted > indices.min()) & (painted < indices.max())]
+    runs = np.split(within, np.flatnonzero(np.diff(within) > 1) + 1)
+    return sum(1 for run in runs if len(run) and not np.isin(run, indices).any())
