@@ -35,13 +35,17 @@ def slices_between(
     first[:3, 3] = [box[2].start, box[1].start, box[0].start]
     columns, rows, slices = layer.GetDimensions()
     grid = ScanGrid((slices, rows, columns), array_from_matrix(to_parent) @ first)
-    seen, region = grid.seen_on(scan), Region.where(voxels(layer), segment.GetLabelValue(), box)
-    if seen is None or region is None:
+    seen = grid.seen_on(scan)
+    if seen is None:
+        return 0
+    indices = seen.indices[axis][seen.indices[axis] >= 0]
+    # To look at a large label map takes a while, and most are on the scan's own grid.
+    if np.abs(np.diff(indices)).max(initial=0) <= 1:
+        return 0
+    region = Region.where(voxels(layer), segment.GetLabelValue(), box)
+    if region is None:
         return 0
     painted = region.occupied[axis] + region.box[axis].start - box[axis].start
-    indices = seen.indices[axis][seen.indices[axis] >= 0]
-    if not len(indices):
-        return 0
     within = painted[(painted > indices.min()) & (painted < indices.max())]
     runs = np.split(within, np.flatnonzero(np.diff(within) > 1) + 1)
     return sum(1 for run in runs if len(run) and not np.isin(run, indices).any())

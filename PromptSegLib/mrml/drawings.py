@@ -11,10 +11,10 @@ import numpy as np
 import slicer
 
 from PromptSegLib.engine.messages import SliceDrawing
-from PromptSegLib.imaging.annotation import Annotation
 from PromptSegLib.imaging.crossing import crossing_slices
-from PromptSegLib.imaging.volume import Geometry, Volume, slice_stack
+from PromptSegLib.imaging.volume import slice_stack
 from PromptSegLib.mrml.between import slices_between
+from PromptSegLib.mrml.drawn_axis import drawn_axis
 from PromptSegLib.mrml.grids import Region
 from PromptSegLib.mrml.layers import LayerRevisions
 from PromptSegLib.mrml.memory import EMPTY, FEWEST_REMADE, REMADE_SHARE, Memory, State, content_digests, digest_of
@@ -227,7 +227,7 @@ class Drawings:
         content_along = _digests_of(whole or region)
         state = self._memory(segment_id).resembling(content_along)
         if state is None:
-            axis = _drawn_axis(region, geometry_from_node(self._volume_node))
+            axis = drawn_axis(region, geometry_from_node(self._volume_node))
             content = _digests_of(region)(axis)
             crossed, left_out = crossing_slices(region.mask, axis) or ((), frozenset())
             counting = {index: content[index] for index in content if index - region.box[axis].start not in left_out}
@@ -301,19 +301,3 @@ def _plane_shape(grid: ScanGrid, axis: int) -> tuple[int, int]:
 
 def _digests_of(region: Region) -> Callable[[int], Mapping[int, str]]:
     return lru_cache(maxsize=3)(lambda axis: content_digests(region, axis))
-
-
-def _drawn_axis(region: Region, geometry: Geometry) -> int:
-    """The array axis that a structure was drawn across."""
-    # How abruptly areas change does not depend on how wide the gaps are: one empty slice of each is enough.
-    # Background around the structure makes the crop as good as the scan.
-    kept = [_one_of_each_gap(region.occupied[axis]) for axis in range(3)]
-    labels = np.pad(region.mask[np.ix_(*kept)], 1).view(np.uint8)
-    slices, rows, columns = labels.shape
-    crop = Geometry((slices, rows, columns), geometry.spacing, geometry.origin, geometry.direction)
-    return Annotation.from_label_map(Volume(labels, crop), 1).axis
-
-
-def _one_of_each_gap(occupied: np.ndarray) -> np.ndarray:
-    before_gaps = occupied[:-1][np.diff(occupied) > 1]
-    return np.sort(np.concatenate([occupied, before_gaps + 1]))
