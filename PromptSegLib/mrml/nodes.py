@@ -14,13 +14,18 @@ def require_volume(node: slicer.vtkMRMLVolumeNode | None) -> slicer.vtkMRMLVolum
     """The volume node itself.
 
     Raises:
-        InputError: if it was deleted or holds no voxels.
+        InputError: if it was deleted, holds no voxels, or these are not counted from 0, as a script may leave them:
+            arrays would be taken for the voxels from 0 on.
     """
     if node is None or node.GetScene() is None:
         raise InputError("the scan is no longer in the scene: choose another scan")
     image = node.GetImageData()
     if image is None or image.GetNumberOfPoints() == 0 or image.GetPointData().GetScalars() is None:
         raise InputError(f'the volume "{node.GetName()}" holds no voxels: choose another scan')
+    if any(image.GetExtent()[::2]):
+        raise InputError(
+            f'the voxels of the volume "{node.GetName()}" are not counted from 0: save it and load it again'
+        )
     return node
 
 

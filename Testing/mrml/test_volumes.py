@@ -99,6 +99,15 @@ def flat() -> slicer.vtkMRMLScalarVolumeNode:
     return node
 
 
+def cut_out() -> slicer.vtkMRMLScalarVolumeNode:
+    node, cut = add_volume(), vtk.vtkExtractVOI()
+    cut.SetInputData(node.GetImageData())
+    cut.SetVOI(1, 2, 1, 2, 1, 2)
+    cut.Update()
+    node.SetAndObserveImageData(cut.GetOutput())
+    return node
+
+
 def deleted() -> slicer.vtkMRMLScalarVolumeNode:
     node = add_volume()
     slicer.mrmlScene.RemoveNode(node)
@@ -112,6 +121,7 @@ def deleted() -> slicer.vtkMRMLScalarVolumeNode:
         (colored, "3 values per voxel"),
         (warped, "non-linear transform"),
         (flat, "no extent"),
+        (cut_out, "not counted from 0"),
         (deleted, "no longer in the scene"),
         (lambda: None, "no longer in the scene"),
     ],
