@@ -21,6 +21,7 @@ class TrainSection:
         self._controller = controller
         self._plot = AgreementPlot(ui.plotLabel)
         self._shown: tuple[tuple[object, ...], ...] | None = None
+        self._marked: set[str] = set()
         self._curves: Mapping[str, Curve] = {}
         ui.plotCaptionLabel.visible = False
         ui.trainButton.connect("clicked(bool)", lambda checked: self.train_or_cancel())
@@ -62,7 +63,8 @@ class TrainSection:
         shown = tuple((s.key, s.name, s.color, s.drawn > 0, s.chosen, s.trained) for s in structures)
         if shown == self._shown:
             return
-        self._shown = shown
+        self._shown, former = shown, self._marked
+        self._marked = {s.key for s in structures if s.drawn and s.chosen}
         listing = self._ui.structuresList
         blocked = listing.blockSignals(True)
         listing.clear()
@@ -73,6 +75,10 @@ class TrainSection:
         if structures:
             rows = min(len(structures), _MOST_ROWS)
             listing.setFixedHeight(rows * listing.sizeHintForRow(0) + 2 * listing.frameWidth)
+        # Among many that were finished before, what is going to be trained must be seen.
+        for row, structure in enumerate(structures):
+            if structure.key in self._marked - former:
+                listing.scrollToItem(listing.item(row))
 
     def _ticked(self, item: qt.QListWidgetItem) -> None:
         self._controller.choose(item.data(qt.Qt.UserRole), item.checkState() == qt.Qt.Checked)

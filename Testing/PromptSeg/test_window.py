@@ -213,6 +213,9 @@ def test_of_many_finished_segments_only_what_is_drawn_is_listed(person: Any, pat
     person.draw(key, patient.truth("liver"), patient.slices("liver", 2))
     person.wait(lambda: "2 slices drawn, axial" in person.ui.drawnLabel.text)
     lines = person.ui.drawnLabel.text.split("<br>")
+    listing = person.ui.structuresList
+    shown = listing.visualItemRect(listing.item(count))
+    assert shown.top() >= 0 and shown.bottom() <= listing.viewport().height
     assert "mine" in lines[0] and lines[1:] == [f"{count} more structures, not drawn or not ticked for training"]
 
 
