@@ -15,7 +15,7 @@ _SINGLETON_TAG = "PromptSeg"
 # The tools that draw or that limit where is drawn. Those that fill a whole structure would leave nothing to learn.
 _EFFECTS = ("Paint", "Draw", "Erase", "Level tracing", "Threshold", "Scissors", "Islands", "Smoothing")
 
-MOST_LINES = 8
+_MOST_LINES = 8
 """Of drawn structures, so that a segmentation with a hundred organs leaves room for the rest of the panel."""
 
 
@@ -77,8 +77,8 @@ class DrawSection:
 def _lines(structures: Sequence[Structure]) -> list[str]:
     """Of many structures, those that are being drawn: others were finished before, or stay as they are."""
     shown = list(structures)
-    if len(shown) > MOST_LINES:
-        shown = [structure for structure in shown if structure.chosen or structure.trained][:MOST_LINES]
+    if len(shown) > _MOST_LINES:
+        shown = [structure for structure in shown if structure.chosen or structure.trained][:_MOST_LINES]
     lines = [_line(structure) for structure in shown]
     if len(shown) < len(structures):
         more = _("{count} more structures, not drawn or not ticked for training")

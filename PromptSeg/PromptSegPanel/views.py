@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import slicer
-import vtk
 
 from PromptSegLib.errors import InputError
+from PromptSegLib.mrml.nodes import array_from_matrix
 from PromptSegLib.mrml.volumes import index_to_world
 
 # A view counts as showing a scan's slices up to this angle between the two (about 6 degrees).
@@ -38,7 +38,7 @@ def shown_slice(volume_node: slicer.vtkMRMLScalarVolumeNode, axis: int) -> int |
         return None
     for slice_node in _slice_nodes():
         if _is_across(slice_node, volume_node, axis):
-            position = _matrix(slice_node.GetSliceToRAS())[:, 3]
+            position = array_from_matrix(slice_node.GetSliceToRAS())[:, 3]
             index = round(float((ras_to_array @ position)[axis]))
             return index if 0 <= index < _shape(volume_node)[axis] else None
     return None
@@ -46,7 +46,7 @@ def shown_slice(volume_node: slicer.vtkMRMLScalarVolumeNode, axis: int) -> int |
 
 def _is_across(slice_node: slicer.vtkMRMLSliceNode, volume_node: slicer.vtkMRMLScalarVolumeNode, axis: int) -> bool:
     across = _array_to_ras(volume_node)[:3, axis]
-    normal = _matrix(slice_node.GetSliceToRAS())[:3, 2]
+    normal = array_from_matrix(slice_node.GetSliceToRAS())[:3, 2]
     return bool(abs(across @ normal) > _PARALLEL * np.linalg.norm(across) * np.linalg.norm(normal))
 
 
@@ -63,7 +63,3 @@ def _array_to_ras(volume_node: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
     """4x4, from (slice, row, column, 1) to RAS mm in the world, with the transforms that the scan is under."""
     matrix: np.ndarray = index_to_world(volume_node)[:, [2, 1, 0, 3]]
     return matrix
-
-
-def _matrix(matrix: vtk.vtkMatrix4x4) -> np.ndarray:
-    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])

@@ -104,10 +104,10 @@ def _boxes(array: np.ndarray) -> dict[int, _Box]:
     if array.max() <= _FEW_LABELS:
         found = ndimage.find_objects(array)
         return {label: box for label, box in enumerate(found, start=1) if box is not None}
-    labels = sorted({int(label) for plane in array for label in np.unique(plane)})
-    sorted_labels = np.array(labels, array.dtype)
-    numbered = np.stack([np.searchsorted(sorted_labels, plane).astype(np.int32) + 1 for plane in array])
-    return {label: box for label, box in zip(labels, ndimage.find_objects(numbered), strict=True) if label > 0}
+    labels = np.unique(np.concatenate([np.unique(plane) for plane in array]))
+    numbered = np.stack([np.searchsorted(labels, plane).astype(np.int32) + 1 for plane in array])
+    boxes = zip(labels.tolist(), ndimage.find_objects(numbered), strict=True)
+    return {label: box for label, box in boxes if label > 0}
 
 
 def _compare(

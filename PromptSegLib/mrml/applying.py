@@ -217,14 +217,16 @@ class _Writer:
         """What the user's masking leaves of a region. Slicer itself masks only what lies on the reference geometry."""
         if region is None:
             return None
-        mask = region.mask
         area = editable_area(self._user_editor, self._node, self._segment_id)
         if area is not None:
-            mask = mask & (self._labels_in(region.box, area.segment_ids) == area.is_inside)
+            inside = self._labels_in(region.box, area.segment_ids) == area.is_inside
+            region = Region(region.box, region.mask & inside)
         if self._user_editor.GetSourceVolumeIntensityMask():
-            reference = extent_box(self._logic.GetReferenceGeometryImage().GetExtent())
-            mask = mask & Region(reference, np.ones(box_shape(reference), dtype=bool)).within(region.box)
-        return Region(region.box, mask).cropped()
+            box = intersection(region.box, extent_box(self._logic.GetReferenceGeometryImage().GetExtent()))
+            if box is None:
+                return None
+            region = Region(box, region.within(box))
+        return region.cropped()
 
     def _modify(self, region: Region | None, mode: int) -> None:
         if region is None:

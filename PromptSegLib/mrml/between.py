@@ -6,9 +6,9 @@ import numpy as np
 import slicer
 
 from PromptSegLib.mrml.grids import Region, extent_box
-from PromptSegLib.mrml.nodes import array_from_matrix, matrix_from_array, require_segment, voxels
+from PromptSegLib.mrml.nodes import require_segment, voxels
 from PromptSegLib.mrml.scan_grid import ScanGrid
-from PromptSegLib.mrml.segments import layer_of
+from PromptSegLib.mrml.segments import layer_of, layer_to_parent
 
 
 def slices_between(
@@ -28,13 +28,11 @@ def slices_between(
     layer = layer_of(segment)
     if layer is None:
         return 0
-    to_parent = matrix_from_array(np.eye(4))
-    layer.GetImageToWorldMatrix(to_parent)
     box = extent_box(layer.GetExtent())
     first = np.eye(4)
     first[:3, 3] = [box[2].start, box[1].start, box[0].start]
     columns, rows, slices = layer.GetDimensions()
-    grid = ScanGrid((slices, rows, columns), array_from_matrix(to_parent) @ first)
+    grid = ScanGrid((slices, rows, columns), layer_to_parent(layer) @ first)
     seen = grid.seen_on(scan)
     if seen is None:
         return 0

@@ -101,8 +101,9 @@ class Drawings:
                 planes[index] = _plane(region, drawn.axis, index, shape)
             elif remembered is not None:
                 planes[index] = remembered
-        drawing, seen = SliceDrawing(drawn.axis, planes), drawn.grid.seen_on(self._own_grid())
-        return drawing if seen is None or self._is_own(drawn.grid) else seen.carried(drawing)
+        drawing = SliceDrawing(drawn.axis, planes)
+        seen = None if self._is_own(drawn.grid) else drawn.grid.seen_on(self._own_grid())
+        return drawing if seen is None else seen.carried(drawing)
 
     def summary(self, segment_id: str) -> tuple[str, int] | None:
         """The plane drawn in ("axial", "coronal" or "sagittal") and the number of drawn slices; None if nothing is.

@@ -71,10 +71,15 @@ def is_empty(segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str)
 
 def layer_to_world(image: slicer.vtkOrientedImageData, segmentation_node: slicer.vtkMRMLSegmentationNode) -> np.ndarray:
     """4x4 matrix from the voxel (i, j, k) of a segmentation's label map to RAS mm in the world."""
+    to_world: np.ndarray = parent_to_world(segmentation_node) @ layer_to_parent(image)
+    return to_world
+
+
+def layer_to_parent(image: slicer.vtkOrientedImageData) -> np.ndarray:
+    """As `layer_to_world`, to the segmentation's own RAS mm, before any transform."""
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
-    to_world: np.ndarray = parent_to_world(segmentation_node) @ array_from_matrix(matrix)
-    return to_world
+    return array_from_matrix(matrix)
 
 
 def region_on_volume(

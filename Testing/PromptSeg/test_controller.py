@@ -707,7 +707,8 @@ def test_what_is_erased_after_apply_stays_erased_with_scribbles(drawn: Any, clie
         assert not voxels_of(drawn.case.segmentation_node, "liver", leak.shape)[leak].any()
 
 
-def test_finished_segments_are_not_ticked(controller: Any) -> None:
+def beside_a_finished_segment(squared_radius: float) -> tuple[Any, Any, np.ndarray]:
+    """A scan, a segmentation with the empty segment "drawn" beside a ball that is "finished", and that ball."""
     import slicer
 
     from Testing.slicer_harness.driving import add_scan, add_segmentation
@@ -715,8 +716,15 @@ def test_finished_segments_are_not_ticked(controller: Any) -> None:
     scan = add_scan(np.zeros((20, 16, 16), np.int16), (5.0, 2.0, 2.0), "CT")
     segmentation = add_segmentation(scan, "finished", "drawn")
     z, y, x = np.ogrid[-1:1:20j, -1:1:16j, -1:1:16j]
-    ball = (z**2 + y**2 + x**2 < 0.7).astype(np.uint8)
+    ball = (z**2 + y**2 + x**2 < squared_radius).astype(np.uint8)
     slicer.util.updateSegmentBinaryLabelmapFromArray(ball, segmentation, "finished", scan)
+    return scan, segmentation, ball
+
+
+def test_finished_segments_are_not_ticked(controller: Any) -> None:
+    import slicer
+
+    scan, segmentation, ball = beside_a_finished_segment(0.7)
     ball[1::2] = 0
     slicer.util.updateSegmentBinaryLabelmapFromArray(ball, segmentation, "drawn", scan)
     controller.set_scan(scan, segmentation)

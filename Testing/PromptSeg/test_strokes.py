@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from Testing.mrml.builders import Editor
 from Testing.PromptSeg import test_controller as playing
-from Testing.PromptSeg.test_controller import PlayedClient, square, trained
+from Testing.PromptSeg.test_controller import PlayedClient, beside_a_finished_segment, square, trained
 
 client, controller, drawn = playing.client, playing.controller, playing.drawn
 
@@ -73,15 +72,9 @@ def test_strokes_that_are_learned_are_known_when_the_scene_is_opened_again(
 
 
 def test_finished_segments_stay_unticked_among_scribbles(controller: Any) -> None:
-    import slicer
+    from Testing.slicer_harness.driving import paint
 
-    from Testing.slicer_harness.driving import add_scan, add_segmentation, paint
-
-    scan = add_scan(np.zeros((20, 16, 16), np.int16), (5.0, 2.0, 2.0), "CT")
-    segmentation = add_segmentation(scan, "finished", "drawn")
-    z, y, x = np.ogrid[-1:1:20j, -1:1:16j, -1:1:16j]
-    ball = (z**2 + y**2 + x**2 < 0.3).astype(np.uint8)
-    slicer.util.updateSegmentBinaryLabelmapFromArray(ball, segmentation, "finished", scan)
+    scan, segmentation, _ = beside_a_finished_segment(0.3)
     controller.set_scan(scan, segmentation)
     controller.training = replace(controller.training, scribbles=True)
     paint(segmentation, "drawn", 0, 2, square())

@@ -171,8 +171,6 @@ def test_a_scan_that_is_loaded_already_is_chosen(scene: Any, patient: Any, open_
 
 
 def test_no_scan_is_chosen_that_cannot_be_chosen_by_hand(scene: Any, patient: Any, open_module: Any) -> None:
-    import slicer
-
     from Testing.PromptSeg.person import MODULE, Person
 
     patient.scan.SetHideFromEditors(True)
@@ -260,8 +258,6 @@ def test_choices_are_kept_in_the_scene(person: Any, patient: Any, tmp_path: Any)
 
 
 def test_a_scene_that_is_added_to_this_one_brings_its_drawings(person: Any, patient: Any, tmp_path: Path) -> None:
-    import slicer
-
     from Testing.PromptSeg.person import Patient
     from Testing.slicer_harness.driving import process_events, save_scene
 
@@ -285,8 +281,6 @@ def test_a_scene_that_is_added_to_this_one_brings_its_drawings(person: Any, pati
 
 
 def test_settings_of_the_computer_are_kept_beyond_the_scene(person: Any, qt_settings: Any) -> None:
-    import slicer
-
     qt_settings("PromptSeg/Device", "auto")
     person.ui.deviceComboBox.currentIndex = person.ui.deviceComboBox.findData("cpu")
     assert slicer.app.userSettings().value("PromptSeg/Device") == "cpu"
@@ -359,9 +353,6 @@ def test_deleting_the_segmentation_asks_for_another(person: Any, patient: Any, s
 
 
 def test_a_scan_in_color_is_refused_in_one_sentence(person: Any, scene: Any) -> None:
-    import slicer
-    import vtk
-
     image = vtk.vtkImageData()
     image.SetDimensions(8, 8, 3)
     image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 3)

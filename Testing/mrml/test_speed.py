@@ -43,18 +43,28 @@ class Stopwatch:
         return value
 
 
-def test_a_stroke_makes_nobody_look_at_the_other_segments(
-    scene: slicer.vtkMRMLScene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def side_by_side(
+    first: int, column: int, width: int
+) -> tuple[slicer.vtkMRMLScalarVolumeNode, Editor, dict[str, np.ndarray]]:
+    """A scan, an editor and nine organs painted with it, which share a label map: on three slices each, from ``first``
+    on, ``width`` columns from ``column`` on, ten columns apart."""
     shape, count = (10, 24, 90), 9
     volume = add_volume(np.zeros(shape, np.int16), np.diag([0.8, 0.8, 1.5, 1.0]))
     names = [f"organ {number}" for number in range(count)]
-    segmentation = add_segmentation(volume, *names)
-    editor = Editor(segmentation, volume)
+    editor, organs = Editor(add_segmentation(volume, *names), volume), {}
     for number, name in enumerate(names):
-        organ = np.zeros(shape, bool)
-        organ[2:8:2, 4:16, 10 * number : 10 * number + 8] = True
-        editor.paint(name, organ)
+        start = 10 * number + column
+        organs[name] = np.zeros(shape, bool)
+        organs[name][first:8:2, 4:16, start : start + width] = True
+        editor.paint(name, organs[name])
+    return volume, editor, organs
+
+
+def test_a_stroke_makes_nobody_look_at_the_other_segments(
+    scene: slicer.vtkMRMLScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume, editor, organs = side_by_side(first=2, column=0, width=8)
+    segmentation, names, shape = editor.segmentation, list(organs), organs["organ 1"].shape
     assert segmentation.GetSegmentation().GetNumberOfLayers() == 1
     drawings, read = Drawings(segmentation, volume), []
 
@@ -79,15 +89,7 @@ def test_a_stroke_makes_nobody_look_at_the_other_segments(
 def test_of_many_segments_in_one_label_map_each_is_looked_for_where_it_lies(
     scene: slicer.vtkMRMLScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shape, count = (10, 24, 90), 9
-    volume = add_volume(np.zeros(shape, np.int16), np.diag([0.8, 0.8, 1.5, 1.0]))
-    names = [f"organ {number}" for number in range(count)]
-    segmentation = add_segmentation(volume, *names)
-    editor, organs = Editor(segmentation, volume), {}
-    for number, name in enumerate(names):
-        organs[name] = np.zeros(shape, bool)
-        organs[name][3:8:2, 4:16, 10 * number + 2 : 10 * number + 9] = True
-        editor.paint(name, organs[name])
+    volume, editor, organs = side_by_side(first=3, column=2, width=7)
     looked_at: list[int] = []
     where = Region.where
 
@@ -96,7 +98,7 @@ def test_of_many_segments_in_one_label_map_each_is_looked_for_where_it_lies(
         return where(labels, value, box)
 
     monkeypatch.setattr(Region, "where", counted)
-    drawings = Drawings(segmentation, volume)
+    drawings = Drawings(editor.segmentation, volume)
     for name, organ in organs.items():
         drawing = drawings.read(name)
         assert drawing is not None and (drawing.axis, sorted(drawing.planes)) == (0, [3, 5, 7])
