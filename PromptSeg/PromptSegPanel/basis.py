@@ -20,9 +20,16 @@ class Basis:
 
 
 @dataclass(frozen=True)
-class Applied:
-    """results: what was applied; bases: what these rest on; content: how the segments were right after."""
+class Found:
+    """A result and what it rests on."""
 
-    results: dict[str, SegmentedClass]
-    bases: dict[str, Basis]
+    result: SegmentedClass
+    basis: Basis
+
+
+@dataclass(frozen=True)
+class Applied:
+    """found: what was applied, by segment ID; content: how the segments were right after."""
+
+    found: dict[str, Found]
     content: tuple[object, ...]

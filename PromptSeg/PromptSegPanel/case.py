@@ -18,7 +18,7 @@ from PromptSegLib.mrml.segments import add_segment, class_info, is_empty, layer_
 from PromptSegLib.mrml.tokens import store_token, stored_tokens
 from PromptSegLib.mrml.volumes import VoxelGrid
 from PromptSegLib.mrml.watching import SceneWatch
-from PromptSegPanel.basis import Applied, Basis
+from PromptSegPanel.basis import Applied, Basis, Found
 from PromptSegPanel.choice import Choice, lasting_part
 from PromptSegPanel.guidance import Structure
 from PromptSegPanel.library import Kept, TokenLibrary, named
@@ -53,9 +53,8 @@ class Case:
         self.drawings = Drawings(segmentation_node, volume_node)
         self.preview = PreviewNode(segmentation_node, volume_node)
         self.choice = Choice()
-        self.results: dict[str, SegmentedClass] = {}
+        self._found: dict[str, Found] = {}
         self._scribbles = False
-        self._bases: dict[str, Basis] = {}
         self._applied: Applied | None = None
         self._files = SegmentRecords(segmentation_node, FILES)
         self._learned = SegmentRecords(segmentation_node, LEARNED)
@@ -91,6 +90,11 @@ class Case:
         # A new segment gets an identity at once. One without is older, or was put back by Undo to before it had one.
         return key in self.keys and self.identity(key) in (None, identity)
 
+    @property
+    def results(self) -> dict[str, SegmentedClass]:
+        """What was found and not applied yet, by segment ID."""
+        return {key: found.result for key, found in self._found.items()}
+
     def info(self, key: str) -> ClassInfo:
         return class_info(self.segmentation_node, key)
 
@@ -106,7 +110,7 @@ class Case:
             is_learned = learned.get(key) == lasting_part(strokes or revision)
             is_gapless = key not in learned and self.drawings.is_gapless(key)
             self.choice.see(key, revision, drawn, is_learned, is_gapless, strokes)
-            info, result = self.info(key), self.results.get(key)
+            info, found = self.info(key), self._found.get(key)
             structures.append(
                 Structure(
                     key,
@@ -116,8 +120,8 @@ class Case:
                     plane,
                     self.choice.is_chosen(key),
                     drawn > 0 and self.choice.is_trained(key),
-                    None if result is None else result.confidence,
-                    None if result is None else result.ml,
+                    None if found is None else found.result.confidence,
+                    None if found is None else found.result.ml,
                     self.drawings.was_remade(key),
                     self.drawings.crossing_plane(key),
                     self.drawings.between(key),
@@ -156,8 +160,7 @@ class Case:
         """Show what was found, beside what is in the preview of other segments. basis: by default, all is as it was."""
         for result in results:
             if result.key in self.keys:
-                self.results[result.key] = result
-                self._bases[result.key] = basis or self.basis()
+                self._found[result.key] = Found(result, basis or self.basis())
         self.restore_preview()
 
     def restore_preview(self) -> None:
@@ -168,7 +171,7 @@ class Case:
 
     def drop_removed(self) -> None:
         """Show no results of segments that were deleted."""
-        self.results = {key: result for key, result in self.results.items() if key in self.keys}
+        self._found = {key: found for key, found in self._found.items() if key in self.keys}
         self.preview.keep(self.keys)
 
     def drop_misplaced(self) -> None:
@@ -177,9 +180,9 @@ class Case:
         Raises:
             InputError: if there were some.
         """
-        misplaced = {key for key in self.results if not self._fits(self._bases[key])}
+        misplaced = {key for key, found in self._found.items() if not self._fits(found.basis)}
         if misplaced:
-            self.results = {key: result for key, result in self.results.items() if key not in misplaced}
+            self._found = {key: found for key, found in self._found.items() if key not in misplaced}
             self.preview.keep({*self.keys} - misplaced)
             raise InputError(
                 _(
@@ -189,7 +192,7 @@ class Case:
             )
 
     def discard(self) -> None:
-        self.results = {}
+        self._found = {}
         self.preview.clear()
 
     def apply(self, editor_node: slicer.vtkMRMLSegmentEditorNode, save_state: Callable[[], None]) -> None:
@@ -204,22 +207,22 @@ class Case:
         """
         self.drop_removed()
         self.drop_misplaced()
-        results, bases = self.results, {key: self._bases[key] for key in self.results}
+        found = self._found
         trained = [key for key in self.keys if self.choice.is_trained(key)]
         apply_results(
             self.segmentation_node,
             self.volume_node,
             editor_node,
-            list(results.values()),
+            list(self.results.values()),
             self.drawings,
             save_state,
-            drawn=self._drawn(bases),
+            drawn=self._drawn(found),
         )
         # Of strokes, another revision is remembered under a result, though nothing was drawn.
         for key in trained:
             self._note_learned(key, self.revision(key, self._scribbles))
         self.discard()
-        self._applied = Applied(results, bases, self._content())
+        self._applied = Applied(found, self._content())
 
     @property
     def can_undo(self) -> bool:
@@ -230,8 +233,8 @@ class Case:
         """The editor took the results back: show them as a preview again."""
         applied, self._applied = self._applied, None
         if applied is not None:
-            for key, result in applied.results.items():
-                self.show_results([result], applied.bases[key])
+            for found in applied.found.values():
+                self.show_results([found.result], found.basis)
 
     def tokens(self) -> dict[str, bytes]:
         """The tokens kept in the scene, by segment ID."""
@@ -296,11 +299,11 @@ class Case:
     def _fits(self, basis: Basis) -> bool:
         return basis.grid.is_that_of(VoxelGrid.of(self.volume_node))
 
-    def _drawn(self, bases: Mapping[str, Basis]) -> dict[str, SliceDrawing]:
+    def _drawn(self, found: Mapping[str, Found]) -> dict[str, SliceDrawing]:
         """What is drawn of segments on slices of their own, without those that only others have strokes on."""
         drawings = {}
-        for key, basis in bases.items():
-            own, drawing = self.drawings.read(key), self.drawing(key, basis.scribbles)
+        for key, rests in found.items():
+            own, drawing = self.drawings.read(key), self.drawing(key, rests.basis.scribbles)
             if own is not None and drawing is not None:
                 drawings[key] = SliceDrawing(own.axis, {index: drawing.planes[index] for index in own.planes})
         return drawings

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from PromptSegLib.engine.class_training import Audience, ClassTraining, Turn
 from PromptSegLib.engine.drawings import as_guide, require_fit
 from PromptSegLib.engine.messages import (
     ClassInfo,
@@ -23,7 +24,6 @@ from PromptSegLib.engine.messages import (
     Suggestion,
     TuneResult,
 )
-from PromptSegLib.engine.previewer import Previewer
 from PromptSegLib.engine.previewing import PreviewOrder
 from PromptSegLib.engine.scan_class import ScanClass
 from PromptSegLib.errors import InputError
@@ -174,47 +174,16 @@ class Session:
             cancelled: asked often; the best tokens so far are then returned.
         """
         image = self._require_image()
-        drawings = {key: drawing for key in keys if (drawing := self._entry(key).drawing) is not None}
-        missing = [key for key in keys if key not in drawings]
-        if missing:
-            name = self._entry(missing[0]).info.name
-            raise InputError(f"nothing is drawn of '{name}': draw it on at least one slice")
+        undrawn = [entry for key in keys if (entry := self._entry(key)).drawing is None]
+        if undrawn:
+            raise InputError(f"nothing is drawn of '{undrawn[0].info.name}': draw it on at least one slice")
+        audience = Audience(report, preview, checkpoint, cancelled)
+        options = TuningOptions(prompting, seconds)
         tokens: dict[str, bytes] = {}
         problem: InputError | RuntimeError | MemoryError | None = None
-        options = TuningOptions(prompting, seconds)
         for number, key in enumerate(keys):
-            entry = self._entry(key)
-
-            def progress(now: TuningProgress, key: str = key, number: int = number) -> None:
-                left = now.seconds_left if len(keys) == 1 else None
-                done = (number + now.step / now.steps) / len(keys)
-                report(Progress("training", done, left, key, now.step, now.loss, now.held_out_dsc))
-
-            report(Progress("encoding", number / len(keys), None, key))
-            entry.ahead = iter(())
-            if entry.token is not None and not anew and not entry.is_painted:
-                # Slices on which the result was erased: they count when it is found again, and teach nothing.
-                entry.doubt, tokens[key] = None, entry.token.to_bytes()
-                continue
             try:
-                scan = entry.drawn_scan(image)
-                previewer = Previewer(self, key, drawings[key], scan, preview, cancelled)
-
-                def ready(
-                    drawing: Drawing, key: str = key, number: int = number, previewer: Previewer = previewer
-                ) -> None:
-                    previewer.look_ahead(drawing)
-                    report(Progress("training", number / len(keys), None, key))
-
-                def improved(token: ClassToken, key: str = key, previewer: Previewer = previewer) -> None:
-                    checkpoint(key, token.to_bytes())
-                    previewer.show(token)
-
-                before = None if anew else entry.token
-                if before is not None and entry.is_elsewhere(image, self._profile(image)):
-                    self.notice(f"'{entry.info.name}' is drawn far from what its token found: it is learned anew")
-                    before = None
-                entry.token = self._tune(scan, entry, before, options, ready, progress, improved, cancelled)
+                token = self._train(Turn(key, number, len(keys)), image, options, anew, audience)
             except InterruptedError:
                 return TuneResult(tokens, True)
             except (InputError, RuntimeError, MemoryError) as error:
@@ -223,15 +192,9 @@ class Session:
                 # The other classes are learned all the same. A traceback would keep all of this one's memory.
                 problem = problem or error.with_traceback(None)
                 if len(keys) > 1:
-                    self.notice(_not_learned(entry.info.name, error))
+                    self.notice(_not_learned(self._entry(key).info.name, error))
                 continue
-            entry.doubt = None
-            if before is not None and entry.token.numbers is before.numbers:
-                self.notice(_stayed(entry.token))
-            else:
-                entry.is_learned_here = True
-            tokens[key] = entry.token.to_bytes()
-            checkpoint(key, tokens[key])
+            tokens[key] = token.to_bytes()
             if cancelled():
                 return TuneResult(tokens, True)
         if problem is not None and not tokens:
@@ -299,18 +262,41 @@ class Session:
             raise InputError(f"every slice of '{entry.info.name}' is drawn: there is nothing left to suggest")
         return Suggestion(key, axis, *found)
 
-    def _tune(
+    def _train(self, turn: Turn, image: Volume, options: TuningOptions, anew: bool, audience: Audience) -> ClassToken:
+        """Learn a class, or leave it as it is where its drawing teaches nothing; its token."""
+        entry = self._entry(turn.key)
+        audience.report(turn.begins("encoding"))
+        entry.ahead = iter(())
+        before = None if anew else entry.token
+        if before is not None and not entry.is_painted:
+            # Slices on which the result was erased: they count when it is found again, and teach nothing.
+            entry.doubt = None
+            return before
+        if before is not None and entry.is_elsewhere(image, self._profile(image)):
+            self.notice(f"'{entry.info.name}' is drawn far from what its token found: it is learned anew")
+            before = None
+        token = ClassTraining(self, entry, image, turn, before, audience).run(options)
+        entry.token, entry.doubt = token, None
+        if before is not None and token.numbers is before.numbers:
+            self.notice(_stayed(token))
+        else:
+            entry.is_learned_here = True
+        audience.checkpoint(turn.key, token.to_bytes())
+        return token
+
+    def learn(
         self,
         scan: DrawnScan,
-        entry: ScanClass,
+        info: ClassInfo,
         before: ClassToken | None,
         options: TuningOptions,
+        *,
         ready: Callable[[Drawing], None],
         report: Callable[[TuningProgress], None],
         watch: Callable[[ClassToken], None],
         cancelled: Callable[[], bool],
     ) -> ClassToken:
-        info = entry.info
+        """A class's token, from this scan's kept features; see `PromptSegLib.learning.tuning.tune`."""
 
         def run() -> ClassToken:
             return tune(

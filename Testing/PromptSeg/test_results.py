@@ -115,14 +115,14 @@ def test_the_panel_hears_when_the_scan_is_cropped(panel_package: None, drawn: An
 def test_results_of_strokes_are_applied_as_such_whatever_is_chosen_since(drawn: Any, client: PlayedClient) -> None:
     drawn.training = replace(drawn.training, scribbles=True)
     trained(drawn, client)
-    drawn.case.results = {"liver": everywhere()}
+    drawn.case.show_results([everywhere()], drawn.case.basis(scribbles=True))
     drawn.training = replace(drawn.training, scribbles=False)
     assert apply(drawn).all()
 
 
 def test_results_of_whole_slices_leave_these_alone_whatever_is_chosen_since(drawn: Any, client: PlayedClient) -> None:
     trained(drawn, client)
-    drawn.case.results = {"liver": everywhere()}
+    drawn.case.show_results([everywhere()], drawn.case.basis())
     drawn.training = replace(drawn.training, scribbles=True)
     after = apply(drawn)
     assert all((after[index] == square()).all() for index in (1, 3, 5))
